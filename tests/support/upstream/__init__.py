@@ -7,7 +7,7 @@ the faults. `python -m tests.support.upstream` runs it as a process. It uses not
 from tests.support.upstream.faults import SCRIPTS
 from tests.support.upstream.framing import head, http_chunks, plain, sse_blocks, stream
 from tests.support.upstream.generated import expected_text, expected_usage, resolved_model
-from tests.support.upstream.recorded import recorded, row_body, row_headers
+from tests.support.upstream.recorded import Recording, recorded, row_body, row_headers
 from tests.support.upstream.refusals import refusal
 from tests.support.upstream.requests import Log, Received
 from tests.support.upstream.server import Upstream
@@ -21,6 +21,7 @@ __all__ = [
     "Log",
     "Pause",
     "Received",
+    "Recording",
     "Reset",
     "StayOpen",
     "Upstream",

@@ -19,7 +19,7 @@ from tests.support.upstream.connection import Connection
 from tests.support.upstream.faults import SCRIPTS, Script
 from tests.support.upstream.framing import plain
 from tests.support.upstream.generated import generated
-from tests.support.upstream.recorded import Row, recorded
+from tests.support.upstream.recorded import Recording, recorded
 from tests.support.upstream.refusals import refusal
 from tests.support.upstream.requests import Json, Log, Received
 from tests.support.upstream.steps import Answer
@@ -40,7 +40,7 @@ class Upstream:
         *,
         port: int = 0,
         host: str = "127.0.0.1",
-        rows: Mapping[int, Row] | None = None,
+        rows: Mapping[int, Recording] | None = None,
         scripts: Mapping[str, Script] | None = None,
         default: Script = generated,
         log: Log | None = None,
@@ -49,7 +49,9 @@ class Upstream:
         self.default = default
         self.connections = 0
         self.close_at_once = False
-        self.row_answer: Callable[[Row, Received], Answer] = lambda row, received: recorded(row, seed=received.serial)
+        self.row_answer: Callable[[Recording, Received], Answer] = lambda row, received: recorded(
+            row, seed=received.serial
+        )
         self._host, self._port = host, port
         self._rows = dict(rows or {})
         self._scripts = {**SCRIPTS, **(scripts or {})}

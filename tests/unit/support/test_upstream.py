@@ -8,6 +8,7 @@ import random
 import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import brotli
 import pytest
 import zstandard
 
+from tests.support.corpus import recorded_rows
 from tests.support.upstream import (
     SCRIPTS,
     AwaitGate,
@@ -25,6 +27,7 @@ from tests.support.upstream import (
     expected_usage,
     plain,
     recorded,
+    row_body,
     sse_blocks,
     stream,
 )
@@ -43,6 +46,14 @@ ENCODED: dict[str, Callable[[bytes], bytes]] = {
     "br": brotli.decompress,
     "zstd": lambda body: zstandard.ZstdDecompressor().decompressobj().decompress(body),
 }
+
+
+@dataclass(frozen=True)
+class Recorded:
+    status: int | None
+    headers: dict[str, Any]
+    response_body: str
+    stream: bool
 
 
 @pytest.fixture
@@ -230,14 +241,24 @@ async def test_request_is_received_with_its_exact_bytes_whatever_its_framing(ups
 
 
 async def test_recorded_row_is_wished_for_comes_with_its_bytes_and_headers() -> None:
-    response = {"status": 200, "headers": {"x-request-id": "req_1", "content-encoding": "br"}, "body": STREAM.decode()}
-    row = {"stream": True, "response": response, "request": {}}
+    row = Recorded(200, {"x-request-id": "req_1", "content-encoding": "br"}, STREAM.decode(), stream=True)
     async with Upstream(rows={3: row}) as upstream:
         status, body, headers = await fetch(upstream, {"metadata": {"row": "3"}})
         assert (status, body, headers["x-request-id"]) == (200, STREAM, "req_1")
         assert "content-encoding" not in headers
         assert (await fetch(upstream, {"metadata": {"row": "4"}}))[0] == 400
     assert recorded(row, encoding="br").body != STREAM
+
+
+@pytest.mark.corpus
+async def test_recorded_rows_are_served_cut_at_random_with_their_exact_bytes(upstream: Upstream) -> None:
+    rows = recorded_rows()
+    for number, row in enumerate(rows):
+        upstream.script(recorded(row, seed=number, pieces=5, pause_s=0.0015))
+    async with aiohttp.ClientSession() as session:
+        for row in rows:
+            async with session.post(upstream.url + "/v1/responses", json={}) as response:
+                assert (response.status, await response.read()) == (row.status or 200, row_body(row)), row.label
 
 
 async def test_generated_response_is_retrieved_resumed_and_deleted_by_its_id(upstream: Upstream) -> None:
