@@ -1,0 +1,85 @@
+"""What the projections must hold, computed the plain way: forty lines over a list of events; no SQL, no product."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from tests.support.book import Event
+
+TOKENS = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+
+
+def plain_keys(events: Iterable[Event]) -> dict[str, tuple[int, str, bool]]:
+    """Key -> revision, alias, revoked."""
+    keys: dict[str, tuple[int, str, bool]] = {}
+    for event in events:
+        if event.type.startswith("key."):
+            key, revision = event.facts["key"], event.facts["revision"]
+            if revision > keys.get(key["key_id"], (0,))[0]:
+                keys[key["key_id"]] = (revision, key["key_alias"], key["revoked"])
+    return keys
+
+
+def plain_spend(events: Iterable[Event]) -> dict[tuple[object, ...], list[Any]]:
+    """Hour and dimensions -> calls, attempts, five token counts, billed, estimated, unknown."""
+    spend: dict[tuple[object, ...], list[Any]] = defaultdict(lambda: [0] * 7 + [Decimal(0), Decimal(0), 0])
+    for event in events:
+        if event.type.startswith("cost."):
+            facts, dims = event.facts, event.facts["dims"]
+            names = ("org", "team", "user", "key", "end_user", "model", "deployment")
+            place = (dims["received_at"][:13], *(dims[name] for name in names), facts["tier"], tuple(dims["tags"]))
+            usage = facts["usage"] or dict.fromkeys(TOKENS, 0)
+            amounts = (Decimal(facts["billed_usd"]), Decimal(facts["estimated_usd"]), facts["unknown"])
+            tokens = (usage[name] for name in TOKENS)
+            row = (facts["calls"], int(event.type == "cost.recorded"), *tokens, *amounts)
+            spend[place] = [old + new for old, new in zip(spend[place], row, strict=True)]
+    return dict(spend)
+
+
+def _money(call: dict[str, Any], facts: dict[str, Any]) -> None:
+    if facts["usage"]:
+        call |= {name: call.get(name, 0) + facts["usage"][name] for name in TOKENS}
+    call["unknown"] += facts["unknown"]
+    for name in ("billed_usd", "estimated_usd"):
+        call[name] += Decimal(facts[name])
+    call["cost"] = max(call.get("cost", (0, 0, "")), (facts["attempt"], facts["revision"], facts["state"]))
+
+
+def _fact(call: dict[str, Any], event: Event) -> None:
+    facts = event.facts
+    match event.type:
+        case "call.received":
+            names = ("key_id", "end_user", "tags", "model", "stream", "org", "team", "client_retry")
+            call |= {name: facts[name] for name in names} | {"received_at": event.recorded_at, "user_id": facts["user"]}
+        case "attempt.started":
+            call |= {"attempts": facts["attempt"], "deployment": facts["deployment"]}
+        case "attempt.answered":
+            call |= {"upstream_request_id": facts["upstream_request_id"]}
+        case "client.disconnected":
+            call["disconnected"] = True
+        case "call.rejected":
+            end = {"http_status": facts["status"], "error_code": facts["error"]["code"]}
+            call |= end | {"status": "rejected", "finished_at": event.recorded_at}
+        case _ if event.type.startswith("call."):
+            names = ("http_status", "response_id", "chunks", "duration_us", "first_chunk_us", "delivered")
+            call |= {name: facts[name] for name in names} | {"status": event.type[5:], "finished_at": event.recorded_at}
+        case _:
+            pass
+
+
+def plain_calls(events: Iterable[Event]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Call and journal -> what the log says of it; only of calls whose beginning is among the events."""
+    start = {"status": "in_progress", "attempts": 0, "unknown": 0, "disconnected": False, "finished_at": None}
+    zero = {"billed_usd": Decimal(0), "estimated_usd": Decimal(0)}
+    calls: dict[tuple[str, str], dict[str, Any]] = defaultdict(lambda: start | zero)
+    for event in events:
+        if event.call_id is None:
+            continue
+        home = event.facts["dims"]["journal_id"] if event.type == "cost.corrected" else str(event.journal_id)
+        call = calls[str(event.call_id), home]
+        if event.type.startswith("cost."):
+            _money(call, event.facts)
+        else:
+            _fact(call, event)
+    return {place: call for place, call in calls.items() if "received_at" in call}
