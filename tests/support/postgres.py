@@ -1,7 +1,7 @@
 """Databases for tests: one server a test run, shared by its workers, a copy of a migrated template for each test.
 
 The shared server is the product's own embedded one with durability relaxed, or the one that TEST_DATABASE_SERVER_URL
-names (a superuser's URL; `scripts/test-postgres15` sets it). A `PrivateServer` is durable; its test may stop and kill it.
+names (a superuser's URL; `scripts/test-postgres15` sets it). A `PrivateServer` is durable and for stopping and killing.
 """
 
 from __future__ import annotations
