@@ -1,6 +1,6 @@
 """Counting tokens offline, in o200k_base: the encoding of OpenAI's models since gpt-4o.
 
-Loading the tokenizer takes about a second and 100 MB, so it happens on first use, once. Everything here blocks: callers
+Loading the tokenizer takes 0.6 s and 140 MB, so it happens on first use, once. Everything here blocks: callers
 in an event loop use a thread. What is counted, and what cannot be, is `estimate`'s business.
 """
 
