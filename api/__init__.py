@@ -1,0 +1,1 @@
+"""HTTP and the command line: wires the ledger and the engine together, and turns errors into answers."""

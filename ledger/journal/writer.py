@@ -1,0 +1,324 @@
+"""One journal's writer: group commit by COPY, and what to do when Postgres says no or says nothing.
+
+`outbox.py` holds what is not yet durable and decides; this moves it. A process's several writers (one current, older
+ones whose calls still run) are kept by `journals.py`.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from ledger.events import JOURNAL_SEALED
+from ledger.journal.outbox import Outbox, Verdict
+from ledger.journal.rows import COLUMNS, Entry, Owner
+from ledger.postgres.connect import APP_ROLE, CONNECTION_LOST, connect
+
+logger = logging.getLogger(__name__)
+
+#: A flush that takes longer is taken for lost; the reconnect protocol then finds out whether it was.
+FLUSH_TIMEOUT_S: Final = 10.0
+_BACKOFF_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+#: Errors that lie in the data of a flush: class 22 and the limits of a row. Everything else is the server's state.
+_DATA_ERRORS: Final = (
+    asyncpg.DataError,
+    asyncpg.exceptions.ProgramLimitExceededError,
+    asyncpg.CheckViolationError,
+    asyncpg.NotNullViolationError,
+)
+
+_LAST = "SELECT seq, chain FROM ledger.events WHERE journal_id = $1 ORDER BY seq DESC LIMIT 1"
+_ATTACH = "UPDATE ledger.journals SET backend_pid = $2, backend_start = $3 WHERE journal_id = $1"
+_SEALED = "UPDATE ledger.journals SET sealed_at = clock_timestamp(), sealed_seq = $2 WHERE journal_id = $1"
+
+
+class FencedError(Exception):
+    """The journal was taken over or lost its tail: it takes nothing more, and what was pending is not in it."""
+
+
+async def connect_writer(url: str) -> tuple[asyncpg.Connection, int, datetime]:
+    """Open a journal's connection; return it with its backend's process id and start.
+
+    The start is read as the login, which may see it, before the session becomes the application's role.
+    """
+    connection = await connect(url, purpose="journal", role=None, lock_timeout="5s", statement_timeout="0")
+    try:
+        pid, start = await connection.fetchrow(  # type: ignore[misc] a row of two columns
+            "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        )
+        if await connection.fetchval("SHOW synchronous_commit") == "off":
+            # The promises are about acknowledged commits; a database set to lose them would break every one.
+            await connection.execute("SET synchronous_commit = on")
+        await connection.execute(f"SET ROLE {APP_ROLE}")
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection, pid, start
+
+
+class Writer:
+    """The only writer of one journal, in the process that opened it."""
+
+    def __init__(
+        self, url: str, journal_id: UUID, connection: asyncpg.Connection, on_flush: Callable[[], None]
+    ) -> None:
+        self.journal_id = journal_id
+        self.opened_at = time.monotonic()
+        self.open_calls = 0
+        self.flushes = 0
+        self.fenced: str | None = None
+        self._url = url
+        self._connection: asyncpg.Connection | None = connection
+        self._on_flush = on_flush
+        self._outbox = Outbox(journal_id)
+        self._work = asyncio.Event()
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._space: list[asyncio.Future[None]] = []
+        self._disconnected_at: float | None = None
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to flush, in a task of the running loop."""
+        self._task = asyncio.create_task(self._run(), name=f"journal {self.journal_id}")
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes appended and not yet durable."""
+        return self._outbox.pending_bytes
+
+    @property
+    def last_seq(self) -> int:
+        """The seq given out last."""
+        return self._outbox.last_seq
+
+    @property
+    def acknowledged_seq(self) -> int:
+        """The seq up to which everything is durable."""
+        return self._outbox.acknowledged_seq
+
+    @property
+    def disconnected_s(self) -> float | None:
+        """For how long the database has been out of reach; None while it is in reach."""
+        return None if self._disconnected_at is None else time.monotonic() - self._disconnected_at
+
+    def append(
+        self,
+        call_id: bytes | None,
+        version: int | None,
+        type_: bytes,
+        facts: bytes,
+        body: bytes | None = None,
+        owner: Owner | None = None,
+    ) -> Entry:
+        """Put an event into the buffer and return its entry; it is durable once `durable(entry.seq)` returns.
+
+        Raises:
+            FencedError: the journal takes nothing more.
+        """
+        if self.fenced is not None:
+            raise FencedError(self.fenced)
+        entry = self._outbox.append(call_id, version, type_, facts, body, time.time_ns() // 1_000, owner)
+        self._work.set()
+        return entry
+
+    async def durable(self, seq: int) -> None:
+        """Wait until everything up to `seq` is committed.
+
+        Raises:
+            FencedError: it never will be.
+        """
+        if seq <= self._outbox.acknowledged_seq:
+            return
+        if self.fenced is not None:
+            raise FencedError(self.fenced)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append((seq, waiter))
+        await waiter
+
+    async def progress(self) -> None:
+        """Wait until a flush has been acknowledged, or the journal has been fenced."""
+        if self.fenced is not None or not self._outbox.pending_bytes:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._space.append(waiter)
+        await waiter
+
+    async def _run(self) -> None:
+        while self.fenced is None:
+            try:
+                batch = self._outbox.take()
+                if batch is not None:
+                    await self._flush(batch.data)
+                    continue
+            except Exception as error:  # the loop's edge: a dead flusher would leave every caller waiting for ever
+                logger.exception("journal %s: the flush failed in a way that nobody foresaw", self.journal_id)
+                self._fence(f"journal {self.journal_id} failed: {type(error).__name__}: {error}")
+                return
+            if self._closing:
+                return
+            self._work.clear()
+            await self._work.wait()
+
+    async def _flush(self, data: bytes) -> None:
+        if self._connection is None:
+            await self._reconnect()
+            return
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                # A memoryview, since asyncpg would take bytes for the path of a file.
+                await self._connection.copy_to_table(
+                    "events", schema_name="ledger", columns=COLUMNS, format="binary", source=memoryview(data)
+                )
+        except asyncpg.UniqueViolationError:
+            await self._reconcile()
+        except _DATA_ERRORS as error:
+            logger.error("journal %s: Postgres refused the data of a flush: %s", self.journal_id, error)  # noqa: TRY400 - the trace says nothing more
+            self._outbox.narrow(f"{type(error).__name__}: {error}")
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            self._lost(error)
+        else:
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        batch = self._outbox.acknowledge()
+        self.flushes += 1
+        if self._disconnected_at is not None:
+            logger.warning("journal %s: the database is back after %.1f s", self.journal_id, self.disconnected_s)
+            self._disconnected_at = None
+        if self._waiters:
+            still: list[tuple[int, asyncio.Future[None]]] = []
+            for waiting in self._waiters:
+                seq, waiter = waiting
+                if seq > batch.last_seq:
+                    still.append(waiting)
+                elif not waiter.done():
+                    waiter.set_result(None)
+            self._waiters = still
+        self._release_space()
+        self._on_flush()
+
+    def _release_space(self) -> None:
+        waiting, self._space = self._space, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _lost(self, error: BaseException) -> None:
+        """Give up the connection. Whether the flush under way was committed is found out by the next one."""
+        if self._disconnected_at is None:
+            self._disconnected_at = time.monotonic()
+            logger.error("journal %s: lost the database: %s: %s", self.journal_id, type(error).__name__, error)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _reconnect(self) -> None:
+        for attempt in range(1_000_000):
+            if self.fenced is not None:
+                return
+            try:
+                async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                    connection, pid, start = await connect_writer(self._url)
+                    self._connection = connection
+                    await connection.execute(_ATTACH, self.journal_id, pid, start)
+                await self._reconcile()
+            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+                self._lost(error)
+            if self._connection is not None:
+                return
+            await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
+
+    async def _reconcile(self) -> None:
+        """Read where the journal ends and act on it: go on, acknowledge, or stop for good."""
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                last = await connection.fetchrow(_LAST, self.journal_id)
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            self._lost(error)
+            return
+        last_seq, last_chain = (0, None) if last is None else (last["seq"], last["chain"])
+        verdict = self._outbox.judge(last_seq, last_chain)
+        if verdict is Verdict.ACKNOWLEDGE:
+            self._acknowledge()
+        elif verdict is Verdict.FENCED:
+            self._fence(f"journal {self.journal_id} was taken over at seq {last_seq}")
+        elif verdict is Verdict.LOST_TAIL:
+            self._fence(
+                f"the database went back in time: journal {self.journal_id} ends at seq {last_seq}, "
+                f"but seq {self._outbox.acknowledged_seq} had been acknowledged"
+            )
+        elif self._disconnected_at is not None and not self._outbox.pending_bytes:
+            self._disconnected_at = None
+
+    @property
+    def lost_tail(self) -> bool:
+        """Whether the journal ended because acknowledged events are no longer in the database."""
+        return self.fenced is not None and self.fenced.startswith("the database went back")
+
+    def _fence(self, reason: str) -> None:
+        logger.error("%s; a new journal will be opened, the calls of this one are cut", reason)
+        self.fenced = reason
+        self._outbox.rest()
+        waiters, self._waiters = self._waiters, []
+        for _, waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(FencedError(reason))
+        self._release_space()
+        self._on_flush()
+
+    async def seal(self, reason: str, timeout_s: float) -> bool:
+        """Append `journal.sealed`, write what is left and close; return whether that was done within `timeout_s`.
+
+        A journal that could not be sealed is taken over by the next process that sees it dead.
+        """
+        done = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                facts = {"reason": reason, "last_seq": self.last_seq + 1}
+                entry = self.append(
+                    None, None, JOURNAL_SEALED.encode(), json.dumps(facts, sort_keys=True).replace(" ", "").encode()
+                )
+                await self.durable(entry.seq)
+                if self._connection is not None:
+                    await self._connection.execute(_SEALED, self.journal_id, entry.seq)
+                done = True
+        except (TimeoutError, FencedError, *CONNECTION_LOST, asyncpg.PostgresError) as error:
+            logger.error("journal %s: not sealed: %s: %s", self.journal_id, type(error).__name__, error)  # noqa: TRY400 - expected in an outage
+        await self.stop()
+        return done
+
+    async def stop(self) -> None:
+        """End the flushing task and close the connection, without waiting for anything."""
+        self._closing = True
+        self._work.set()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    def status(self) -> dict[str, Any]:
+        """Return what `llm ledger status` and /health tell of this journal."""
+        return {
+            "journal_id": str(self.journal_id),
+            "last_seq": self.last_seq,
+            "acknowledged_seq": self.acknowledged_seq,
+            "pending_bytes": self.pending_bytes,
+            "open_calls": self.open_calls,
+            "disconnected_s": self.disconnected_s,
+            "fenced": self.fenced,
+        }
