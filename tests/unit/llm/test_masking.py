@@ -1,0 +1,102 @@
+"""Secrets in requests, answers and stream events."""
+
+import json
+
+import pytest
+
+from llm.json_spans import ANY, scan_object
+from llm.json_text import JsonError
+from llm.masking import mask_block, mask_paths, mask_secrets
+from llm.sse import BlockSplitter
+from tests.support.corpus import recorded_rows
+
+CANARY = "canary-7f3a"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"tools":[{"type":"mcp","authorization":"canary-7f3a"}]}',
+        '{"tools":[{"type":"mcp","\\u0061uthorization":"canary-7f3a"}]}',
+        '{"t\\u006fols":[{"type":"mcp","\\u0068eader\\u0073":{"x":"canary-7f3a"}}]}',
+        '{"tools":[{"headers":{"x-key":"canary-7f3a", "y": "<redacted>"}}]}',
+        '{"tools":[{"headers":["canary-7f3a"]}]}',
+        '{"tools":[{"authorization":"a"}],"tools":[{"authorization":"canary-7f3a","authorization":"canary-7f3a"}]}',
+        '{"tools":[{"type":"namespace","tools":[{"authorization":"canary-7f3a"}]}]}',
+        '{"tools":[{"container":{"network_policy":{"domain_secrets":[{"name":"n","value":"canary-7f3a"}]}}}]}',
+        '{"tools":[{"environment":{"network_policy":{"domain_secrets":[{"value":"canary-7f3a"}]}}}]}',
+        '{"input":[{"type":"additional_tools","tools":[{"authorization":"canary-7f3a"}]}]}',
+        '{"output":[{"type":"tool_search_output","tools":[{"authorization":"canary-7f3a"}]}]}',
+        '{"response":{"tools":[{"authorization":"canary-7f3a"}]}}',
+        '{"item":{"tools":[{"authorization":"canary-7f3a"}]}}',
+    ],
+)
+def test_mask_secrets_wherever_a_tool_stands_hides_its_secret(body: str) -> None:
+    masked, count = mask_secrets(body.encode())
+    assert CANARY in body
+    assert CANARY.encode() not in masked
+    assert count >= 1
+    json.loads(masked)
+    assert mask_secrets(masked) == (masked, 0)
+    block, block_count = mask_block(f"event: e\ndata: {body}\n\n".encode())
+    assert block == b"event: e\ndata: " + masked + b"\n\n"
+    assert block_count == count
+
+
+def test_mask_secrets_leaves_every_other_byte() -> None:
+    body = b'{ "n":1.10,"tools":[ {"authorization" : "s3cret" ,"headers":{"a":"b"}, "x":"\xc3\xa9"}],"m":1e5 }'
+    masked, count = mask_secrets(body, scan_object(body))
+    assert masked == (
+        b'{ "n":1.10,"tools":[ {"authorization" : "[masked]" ,"headers":"[masked]", "x":"\xc3\xa9"}],"m":1e5 }'
+    )
+    assert count == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"authorization":"x"}',
+        b'{"input":"authorization headers"}',
+        b'{"tools":[{"headers":null},{"headers":{}},{"authorization":""}]}',
+        b'{"tools":[{"authorization":"<redacted>","headers":{"x":"<redacted>"}}]}',
+        b'{"tools":"authorization"}',
+        b'{"input":"caf\\u00e9 \\u0041"}',
+        b"not JSON at all",
+    ],
+)
+def test_mask_secrets_where_nothing_is_secret_keeps_the_body(body: bytes) -> None:
+    assert mask_secrets(body) == (body, 0)
+
+
+def test_mask_secrets_of_a_body_that_is_not_json_but_may_hold_one_raises() -> None:
+    with pytest.raises(JsonError):
+        mask_secrets(b'{"tools":[{"authorization":"canary"')
+
+
+def test_mask_block_with_data_over_several_lines_masks_across_them() -> None:
+    block = b'event: e\r\ndata: {"tools":[{"headers":\r\ndata: {"a":\r\ndata: "canary"}, "x":\r\ndata: 1}]}\r\n\r\n'
+    masked, count = mask_block(block)
+    assert masked == b'event: e\r\ndata: {"tools":[{"headers":\r\ndata: "[masked]", "x":\r\ndata: 1}]}\r\n\r\n'
+    assert count == 1
+
+
+@pytest.mark.parametrize("block", [b": authorization\n\n", b"data: [DONE]\nid: headers\n\n", b"data: {}\n\n"])
+def test_mask_block_without_json_keeps_the_block(block: bytes) -> None:
+    assert mask_block(block) == (block, 0)
+
+
+def test_mask_paths_masks_what_it_is_told() -> None:
+    assert mask_paths(b'{"a":[{"b":1},{"b":2}]}', [("a", ANY, "b")]) == (
+        b'{"a":[{"b":"[masked]"},{"b":"[masked]"}]}',
+        2,
+    )
+
+
+@pytest.mark.corpus
+def test_mask_secrets_of_recorded_answers_changes_none() -> None:
+    for row in recorded_rows():
+        body = row.response_body.encode()
+        if row.stream:
+            assert all(mask_block(block) == (block, 0) for block in BlockSplitter(1 << 24).feed(body))
+        else:
+            assert mask_secrets(body) == (body, 0)
