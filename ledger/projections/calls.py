@@ -4,7 +4,9 @@ A call may span many batches, and a correction of its cost may lie in another jo
 is an addition, a maximum or "what is newer in the call's own journal", never a question of who came last.
 """
 
-from ledger.projections.definition import SPANS, Projection
+from ledger.projections.definition import Projection, events_where
+
+EVENTS = events_where("call_id IS NOT NULL")
 
 #: One row a call and batch: aggregates pick each fact out of the events that have it.
 #: `last(...)` of an attempt is spelt as a maximum over its number and the value, which needs no sort.
@@ -77,8 +79,7 @@ FROM (
                  'call.abandoned', 'call.rejected') AS ended,
         type ^@ 'cost.' AS charged,
         CASE WHEN type = 'cost.corrected' THEN (facts->'dims'->>'journal_id')::uuid ELSE journal_id END AS home
-    FROM ({SPANS}) AS events
-    WHERE call_id IS NOT NULL
+    FROM ({EVENTS}) AS events
     OFFSET 0
 ) AS events
 GROUP BY call_id, home

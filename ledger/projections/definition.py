@@ -13,16 +13,21 @@ TARGET = "@target@"
 
 #: Which events of the spans a statement reads. LATERAL and OFFSET 0 keep the planner at one index scan a span; ANY($1)
 #: lets it drop the partitions of all other days when it plans. The partial index of events leaves the chunks out.
-SPANS = """
+_SPANS = """
     SELECT s.journal_id, e.seq, e.call_id, e.version, e.type, e.schema, e.recorded_at, e.facts
     FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS s (journal_id, lo, hi)
     CROSS JOIN LATERAL (
         SELECT seq, call_id, version, type, schema, recorded_at, facts FROM ledger.events
         WHERE journal_id = s.journal_id AND journal_id = ANY ($1::uuid[])
-          AND seq > s.lo AND seq <= s.hi AND type <> 'chunk.received'
+          AND seq > s.lo AND seq <= s.hi AND type <> 'chunk.received' AND @which@
         OFFSET 0
     ) AS e
 """
+
+
+def events_where(which: str) -> str:
+    """Return the subquery of the spans' events for which the SQL condition `which` holds."""
+    return _SPANS.replace("@which@", which)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,10 @@
 A call is priced from memory by `ledger.money.book`; this table is where a process loads its book from.
 """
 
-from ledger.projections.definition import SPANS, Projection
+from ledger.projections.definition import Projection, events_where
+
+#: That they belong to no call lets a rebuild find them by an index among millions of others.
+EVENTS = events_where("call_id IS NULL AND type = 'price.published'")
 
 FOLD = f"""
 INSERT INTO @target@.prices AS p (price_id, model, tier, valid_from, valid_to, source, facts, revision, batch)
@@ -12,7 +15,7 @@ SELECT DISTINCT ON (price->>'price_id')
     (price->>'valid_to')::timestamptz, coalesce(price->>'source', ''), price, revision, $4
 FROM (
     SELECT facts->'price' AS price, (facts->>'revision')::bigint AS revision
-    FROM ({SPANS}) AS events WHERE type = 'price.published'
+    FROM ({EVENTS}) AS events
 ) AS changes
 ORDER BY price->>'price_id', revision DESC
 ON CONFLICT (price_id) DO UPDATE SET

@@ -46,7 +46,8 @@ _UNFINISHED = """
 SELECT projection, journal_id, folded_seq FROM ledger.checkpoints
 WHERE projection = ANY ($1::text[]) AND NOT finished AND stopped_by IS NULL
 """
-_RIGHT_TO_FOLD = "SELECT version, batch FROM ledger.projections WHERE name = $1 FOR UPDATE SKIP LOCKED"
+#: NO KEY: opening a journal refers to this row, and must not wait for a batch.
+_RIGHT_TO_FOLD = "SELECT version, batch FROM ledger.projections WHERE name = $1 FOR NO KEY UPDATE SKIP LOCKED"
 _NUMBER = "UPDATE ledger.projections SET batch = $2 WHERE name = $1"
 _WHERE = "SELECT folded_seq, stopped_by FROM ledger.checkpoints WHERE projection = $1 AND journal_id = $2"
 

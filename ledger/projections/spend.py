@@ -4,7 +4,9 @@ Reads costs and corrections alone: their facts hold all dimensions of the call, 
 that everything is addition. `calls.py` shows the same money call by call.
 """
 
-from ledger.projections.definition import SPANS, Projection
+from ledger.projections.definition import Projection, events_where
+
+COSTS = events_where("type ^@ 'cost.'")
 
 #: The spans are read once; the three tables are fed from one grouping of them. A cost that cannot be read raises, with
 #: its place, instead of counting as nothing. Hours are cut as text: the facts' times are RFC 3339 in UTC.
@@ -24,8 +26,7 @@ WITH costs AS MATERIALIZED (
                  ELSE ledger.unreadable(type, journal_id, seq) END) AS billed_usd,
         sum((facts->>'estimated_usd')::numeric) AS estimated_usd,
         sum((facts->>'unknown')::bigint) AS unknown_calls
-    FROM (SELECT facts->'dims' AS dims, * FROM ({SPANS}) AS events
-          WHERE type ^@ 'cost.' OFFSET 0) AS costs
+    FROM (SELECT facts->'dims' AS dims, * FROM ({COSTS}) AS events OFFSET 0) AS costs
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 ), named AS (
     SELECT (hour || ':00Z')::timestamptz AS hour, ledger.bounded(org) AS org, ledger.bounded(team) AS team,
