@@ -106,6 +106,20 @@ def clear_leftovers(cluster: Path) -> None:
         time.sleep(POLL_S)
 
 
+def clear_stale_pid_file(cluster: Path) -> None:
+    """Remove a pid file whose number now belongs to a zombie or to a stranger; call it with no postmaster alive.
+
+    Postgres takes any process of its user with that number for a living postmaster and refuses to start. Numbers come
+    round quickly in a container, and one whose first process reaps nobody keeps its zombies for ever.
+    """
+    path = cluster / "postmaster.pid"
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pid = int(path.read_text().splitlines()[0])
+        os.kill(pid, 0)  # where there is no such process, Postgres finds out itself
+        if PROC.is_dir() and not is_alive(pid, cluster):
+            path.unlink()
+
+
 def child_environment() -> dict[str, str]:
     """Give the environment of the server's programs: nothing of PG* and no locale of the caller may leak in."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}

@@ -77,6 +77,7 @@ class Watcher:
             self._child, self._pid = None, running.pid
             return
         process.clear_leftovers(self._cluster)
+        process.clear_stale_pid_file(self._cluster)
         self._child = process.launch(self._plan, self._log_fd)
         self._pid = self._child.pid
         self._launches += 1

@@ -294,4 +294,4 @@ def _asyncpg_ssl(given: dict[str, str]) -> dict[str, Any]:
             context.load_cert_chain(given["sslcert"], given.get("sslkey"), given.get("sslpassword", ""))
         return {"ssl": context}
     chosen = {name: given[name] for name in SSL_IN_DSN if name in given}
-    return {"dsn": "postgresql://?" + urlencode(chosen, quote_via=quote)} if chosen else {}
+    return {"dsn": "postgresql://?" + urlencode(chosen, quote_via=quote, safe="/")} if chosen else {}

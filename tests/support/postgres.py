@@ -138,6 +138,7 @@ class PrivateServer:
     def start(self) -> None:
         """Start and wait until it is ready, after a kill through crash recovery."""
         embedded_process.clear_leftovers(self._layout.cluster)
+        embedded_process.clear_stale_pid_file(self._layout.cluster)
         with self._layout.log.open("ab") as log:
             self._process = embedded_process.launch(self._plan, log.fileno())
         deadline = time.monotonic() + READY_S
