@@ -32,6 +32,8 @@ class CallLog:
         self.last_seq = 0
         self.pending_bytes = 0
         self.closed = False
+        #: When the first event was recorded, in microseconds since 1970: the call's `received_at`.
+        self.began_us = 0
         self._writer = writer
         self._id = call_id.bytes
         self._version = 0
@@ -44,20 +46,27 @@ class CallLog:
         """The version that the next event of this call will have."""
         return self._version
 
-    def append(self, type_: str, facts: Mapping[str, Any], body: bytes | None = None) -> None:
+    def append(
+        self, type_: str, facts: Mapping[str, Any], body: bytes | None = None, *, with_next: bool = False
+    ) -> None:
         """Put an event into the buffer; `durable` waits for it. A body over PART_BYTES_MAX goes through `append_large`.
+
+        `with_next`: it and the event appended after it become durable in one flush.
 
         Raises:
             FencedError: the journal was taken over.
         """
-        self._append(_TYPES[type_], encode_facts(facts), body)
+        self._append(_TYPES[type_], encode_facts(facts), body, is_glued=with_next)
 
     def chunk(self, body: bytes) -> None:
         """Put a `chunk.received` into the buffer: the same as `append`, without the cost of facts."""
         self._append(_CHUNK, EMPTY_FACTS, body)
 
-    def _append(self, type_: bytes, facts: bytes, body: bytes | None) -> None:
+    def _append(self, type_: bytes, facts: bytes, body: bytes | None, *, is_glued: bool = False) -> None:
         entry = self._writer.append(self._id, self._version, type_, facts, body, self)
+        entry.is_glued = is_glued
+        if self._version == 0:
+            self.began_us = entry.recorded_us
         self._version += 1
         self.last_seq = entry.seq
         self.pending_bytes += entry.size

@@ -92,6 +92,9 @@ class Outbox:
                 break
             entries.append(entry)
             size += entry.size
+        # Glued entries part only where a refused flush is being searched for its culprit.
+        while len(entries) > 1 and entries[-1].is_glued and self._events_max == FLUSH_EVENTS_MAX:
+            size -= entries.pop().size
         value = chain.link(self._chain, [leaf(self._journal_id, entry) for entry in entries])
         rows = [row(self._journal_id, entry) for entry in entries]
         return Batch(tuple(entries), entries[0].seq, entries[-1].seq, size, value, copy_data(rows, value))

@@ -54,7 +54,7 @@ class Owner(Protocol):
 class Entry:
     """One event in the buffer: everything but its journal, its chain and its row."""
 
-    __slots__ = ("body", "call_id", "facts", "owner", "recorded_us", "seq", "size", "type", "version")
+    __slots__ = ("body", "call_id", "facts", "is_glued", "owner", "recorded_us", "seq", "size", "type", "version")
 
     def __init__(
         self,
@@ -75,6 +75,8 @@ class Entry:
         self.body = body
         self.recorded_us = recorded_us
         self.owner = owner
+        #: It shares a flush with the entry after it: a terminal event and its cost are durable together.
+        self.is_glued = False
         self.size = ROW_OVERHEAD_BYTES + len(facts) + (0 if body is None else len(body))
 
 
