@@ -50,6 +50,8 @@ ENCODED: dict[str, Callable[[bytes], bytes]] = {
 
 @dataclass(frozen=True)
 class Recorded:
+    """A recording made up here."""
+
     status: int | None
     headers: dict[str, Any]
     response_body: str
