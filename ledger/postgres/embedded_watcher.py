@@ -28,6 +28,7 @@ LOG_CHECK_S = 60.0
 TICK_STARTING_S = 0.02
 TICK_CHILD_S = 1.0
 TICK_ADOPTED_S = 0.25  # no SIGCHLD tells of the death of a postmaster that another watcher started
+FIRST_LAUNCHES = 3  # more than one: a postmaster killed right after it got ready may not have been seen so
 RELAUNCH_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)  # the last one repeats for as long as a proxy lives
 
 
@@ -83,8 +84,10 @@ class Watcher:
         self._launches += 1
 
     def _start_again(self) -> bool:
-        """Answer a postmaster's death; False when the first launch never got ready or its cluster is gone."""
-        if not (self._cluster / "PG_VERSION").exists() or (self._launches > 0 and not self._was_ready):
+        """Answer a postmaster's death; False when none has ever got ready in three launches or the cluster is gone."""
+        if not (self._cluster / "PG_VERSION").exists():
+            return False
+        if not self._was_ready and self._launches >= FIRST_LAUNCHES:
             return False
         pause_s = RELAUNCH_PAUSES_S[min(self._launches, len(RELAUNCH_PAUSES_S) - 1)]
         self._say(f"the postmaster {self._pid} has ended; starting another in {pause_s} s")

@@ -182,6 +182,14 @@ def test_killed_postmaster_is_back_on_its_port_within_seconds(server_dir: Path) 
             assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
 
 
+def test_postmaster_killed_the_moment_it_is_ready_is_back(server_dir: Path) -> None:
+    with start(server_dir) as server:
+        pid = postmaster_pid(server_dir)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: postmaster_pid(server_dir) not in {None, pid} and can_query(server.url))
+
+
 def test_killed_postmaster_with_a_stopped_backend_is_back(server_dir: Path) -> None:
     with start(server_dir) as server:
         connection = psycopg.connect(server.url)
