@@ -28,17 +28,13 @@ _EMPTY = b"{}"
 
 @dataclass(frozen=True)
 class Figures:
-    """Events a second of both, and milliseconds until a single event is durable."""
+    """Events a second of both, the journal's share pair by pair, and milliseconds until a single event is durable."""
 
     journal_events_per_s: float
     copy_events_per_s: float
+    share: float
     commit_p50_ms: float
     commit_p99_ms: float
-
-    @property
-    def ratio(self) -> float:
-        """The journal's share of raw COPY."""
-        return self.journal_events_per_s / self.copy_events_per_s
 
 
 async def measure(url: str, *, events: int, rounds: int) -> Figures:
@@ -60,6 +56,7 @@ async def measure(url: str, *, events: int, rounds: int) -> Figures:
     return Figures(
         statistics.median(appended),
         statistics.median(copied),
+        statistics.median(mine / raw for mine, raw in zip(appended, copied, strict=True)),
         statistics.median(commits),
         statistics.quantiles(commits, n=100)[98],
     )
