@@ -1,0 +1,6 @@
+"""What people ask of the book: the request log, spend, keys, end users, and one call with its events and its replay.
+
+Reads projections, and events where bytes are wanted. Knows no HTTP. Every read takes a `scope`: the key that asks,
+which sees its own calls and spend and nothing of others; None for an administrator. Times are aware and UTC, money is
+Decimal.
+"""
