@@ -22,6 +22,8 @@ Path = tuple[str, ...]
 
 ANY = "*"
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_]+")  # can only be escaped as \u00..; ANY and other names are not looked for
+_ESCAPED_ASCII = re.compile(r"\\u00[2-7]")
 _SPACE = re.compile(r"[ \t\n\r]*+")
 # Values are only stepped over: their numbers may stay text, which no number is too long for.
 _decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=refuse_constant)
@@ -193,8 +195,19 @@ def _search_members(text: str, members: Iterable[Member], paths: Collection[Path
 def _enter(text: str, span: Span, tails: Collection[Path], found: list[Span]) -> None:
     if () in tails:
         found.append(span)
-    else:
-        _search(text, span[0], tails, found)
+        return
+    possible = [tail for tail in tails if _may_occur(text, span, tail)]
+    if possible:
+        _search(text, span[0], possible, found)
+
+
+def _may_occur(text: str, span: Span, tail: Path) -> bool:
+    """Whether all keys of a path occur in a value, as plain text or perhaps escaped; most values are not entered so."""
+    for name in tail:
+        plain = _PLAIN_NAME.fullmatch(name) is not None
+        if plain and text.find(f'"{name}"', *span) < 0 and _ESCAPED_ASCII.search(text, *span) is None:
+            return False
+    return True
 
 
 def _text(body: bytes) -> tuple[str, int]:

@@ -14,9 +14,9 @@ DEPTH_MAX = 256
 """Deepest nesting of arrays and objects that is read; later code may recurse over a value without a guard."""
 
 _BOM = b"\xef\xbb\xbf"
-# Possessive, and matching an unterminated string up to the end: nothing is ever tried twice, whatever the input.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+# Possessive, and matching an unterminated string up to the end: nothing is tried twice, whatever the input.
+_STRING = re.compile(rb'"[^"]*+"?')
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 
@@ -91,14 +91,16 @@ def check_depth(body: bytes) -> None:
     """Refuse a body nested deeper than `DEPTH_MAX`, in linear time and without recursion.
 
     Most bodies have fewer brackets than that in all and cost two counts. Strings are dropped before brackets are
-    counted, so that text full of brackets is no nesting.
+    counted, so that text full of brackets is no nesting. Of a body that is no JSON the depth found may be wrong.
 
     Raises:
         JsonError: it is nested deeper.
     """
     if body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
         return
-    brackets = _STRING.sub(b"", body).translate(_STEPS, _NOT_BRACKETS)
+    if b"\\" in body:  # without escaped backslashes and quotes, every quote that is left delimits a string
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = _STRING.sub(b"", body.translate(None, _NO_STRUCTURE)).translate(_STEPS)
     depth = max(itertools.accumulate(memoryview(brackets).cast("b")), default=0)
     if depth > DEPTH_MAX:
         raise JsonError(f"the body is nested {depth} deep, the limit is {DEPTH_MAX}")

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import brotli
+import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm.encodings import Decoder, decode
 from llm.json_spans import ANY, find_spans, replace_values, scan_object, splice
-from llm.json_text import JsonError, read_json
+from llm.json_text import DEPTH_MAX, JsonError, check_depth, read_json
 from llm.masking import mask_paths
 
 SpelledMember = tuple[str, str, str, str, str, str]  # space, key, space, space, value, space
@@ -138,3 +139,17 @@ def test_decode_undoes_encoding_in_any_pieces(body: bytes, names: list[str], dat
     decoder = Decoder(header, len(body))
     assert decoder.feed(encoded[:cut]) + decoder.feed(encoded[cut:]) == body
     decoder.finish()
+
+
+@settings(deadline=None)
+@given(VALUES)
+def test_check_depth_of_any_value_counts_its_nesting(text: str) -> None:
+    limit = depth_of(json.loads(text, object_pairs_hook=lambda pairs: [value for _, value in pairs]))
+    body = b"[" * (DEPTH_MAX - limit) + text.encode() + b"]" * (DEPTH_MAX - limit)
+    assert read_json(body) is not None
+    with pytest.raises(JsonError, match=f"nested {DEPTH_MAX + 1} deep"):
+        check_depth(b"[" + body + b"]")
+
+
+def depth_of(value: Any) -> int:
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0

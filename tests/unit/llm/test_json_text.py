@@ -42,6 +42,13 @@ def test_read_json_at_the_depth_limit_is_read_and_one_deeper_is_not() -> None:
 def test_check_depth_with_brackets_in_strings_does_not_count_them() -> None:
     check_depth(b'["' + b'[{\\"' * 5_000 + b'"]')
     check_depth(b"[" + b"[],{}," * 5_000 + b"[]]")
+    check_depth(b"[" + b'"\\\\","[{\\\\\\"[{",' * 5_000 + b"1]")
+
+
+def test_check_depth_with_closing_brackets_in_strings_does_not_count_them() -> None:
+    for text in (b'"]]]]"', b'"\\"]]"', b'"\\\\", "]]"', b'"\\\\\\"]]"'):
+        with pytest.raises(JsonError, match="nested 300 deep"):
+            check_depth((b"[" + text + b",") * 300)
 
 
 def test_check_depth_with_unterminated_escapes_stays_linear() -> None:
