@@ -6,6 +6,7 @@ and the chain still checks. Pure; `verify` computes the same from what Postgres 
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from struct import Struct
 from typing import Final
@@ -22,6 +23,8 @@ _LEAF: Final = Struct("!4s16sq16siHq32s32sH")
 _TAG: Final = b"rl/1"
 _NO_CALL: Final = bytes(16)
 _NO_BODY: Final = bytes(32)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def leaf(
@@ -60,7 +63,8 @@ def link(previous: bytes, leaves: Iterable[bytes]) -> bytes:
 
 def leaf_of(event: Event) -> bytes:
     """Return the leaf of an event that was read back."""
-    at = event.recorded_at
+    # In whole microseconds: a float of seconds is exact in our days, but not in every year that Postgres holds.
+    recorded_us = (event.recorded_at - _EPOCH) // _MICROSECOND
     return leaf(
         event.journal_id.bytes,
         event.seq,
@@ -68,7 +72,7 @@ def leaf_of(event: Event) -> bytes:
         event.version,
         event.type.encode(),
         event.schema,
-        (int(at.timestamp()) * 1_000_000) + at.microsecond,
+        recorded_us,
         sha256(canonical(event.facts)).digest(),
         event.body,
     )

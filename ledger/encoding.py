@@ -8,9 +8,10 @@ is then true. The exact bytes of a call are in the bodies, which are never touch
 
 import json
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,8 +20,15 @@ from ledger.events import FACTS_BYTES_MAX
 _INTEGER_MAX: Final = 2**63 - 1
 _DEPTH_MAX: Final = 16
 _MEMBERS_MAX: Final = 1_000
+#: Values in all, nested ones too: more cannot fit into FACTS_BYTES_MAX, since each takes two bytes with its comma.
+_VALUES_MAX: Final = FACTS_BYTES_MAX // 2
+#: A Decimal beyond this many digits before or after the point is not written out: 1E+999999999 would fill the memory.
+_EXPONENT_MAX: Final = 1_000
 #: Longest string kept whole once facts have turned out too large; halved until they fit.
 _STRING_CHARS_WHEN_CUT: Final = 2_048
+#: What is kept of facts that are too large without their strings: less than the maximum, escapes and all.
+_ESSENTIAL_FACTS_MAX: Final = 24
+_ESSENTIAL_CHARS_MAX: Final = 40
 _ALTERED: Final = "altered"
 _UNSTORABLE_CHARACTERS: Final = re.compile("[\x00\ud800-\udfff]")
 
@@ -29,7 +37,7 @@ _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", 
 
 def encode_facts(facts: Mapping[str, Any]) -> bytes:
     """Return `facts` as canonical JSON of at most FACTS_BYTES_MAX bytes; total: it raises for nothing."""
-    if _is_plain(facts, 0):
+    if _is_plain(facts, 0, [_VALUES_MAX]):
         try:
             text = _encode(facts)
             encoded = text.encode()
@@ -59,22 +67,24 @@ def rfc3339(at: datetime) -> str:
     """
     if at.tzinfo is None:
         raise ValueError(f"a naive time has no meaning in the book: {at!r}")
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime, whose %Y writes the year 1 as "1".
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _is_plain(value: Any, depth: int) -> bool:
-    """Tell whether a value needs no care at all; strings are judged after encoding."""
+def _is_plain(value: Any, depth: int, left: list[int]) -> bool:
+    """Tell whether a value needs no care at all; strings are judged after encoding. `left`: how many more may come."""
     kind = type(value)
+    left[0] -= 1
     if kind is str or value is None or kind is bool:
         return True
     if kind is int:
         return -_INTEGER_MAX <= value <= _INTEGER_MAX
-    if depth > _DEPTH_MAX:
+    if depth > _DEPTH_MAX or left[0] < 0:
         return False
     if kind is dict:
-        return all(type(key) is str and _is_plain(member, depth + 1) for key, member in value.items())
+        return all(type(key) is str and _is_plain(member, depth + 1, left) for key, member in value.items())
     if kind is list or kind is tuple:
-        return all(_is_plain(member, depth + 1) for member in value)
+        return all(_is_plain(member, depth + 1, left) for member in value)
     return False
 
 
@@ -90,7 +100,15 @@ def _encode_altered(facts: Mapping[str, Any]) -> bytes:
             return encoded
         longest = _STRING_CHARS_WHEN_CUT if longest is None else longest // 2
         if longest == 0:
-            return _encode({_ALTERED: True, "cut": "facts larger than the maximum even without their strings"}).encode()
+            return _encode(_essence(facts)).encode()
+
+
+def _essence(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is left of facts that are too large even without their strings: the first few that are not nested."""
+    careful = _Careful(_ESSENTIAL_CHARS_MAX)
+    flat = [(name, value) for name, value in facts.items() if isinstance(value, str | int | None)]
+    made = careful.mapping(dict(flat[:_ESSENTIAL_FACTS_MAX]), 0)
+    return {**made, _ALTERED: True, "cut": "facts larger than the maximum even without their strings"}
 
 
 class _Careful:
@@ -99,52 +117,72 @@ class _Careful:
     def __init__(self, string_chars_max: int | None) -> None:
         self.altered = False
         self._longest = string_chars_max
+        self._left = _VALUES_MAX
 
-    def value(self, value: Any, depth: int) -> Any:  # noqa: PLR0911 - one return a kind of value
+    def value(self, value: Any, depth: int) -> Any:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
             return self.string(value)
         if isinstance(value, int):
-            return self._integer(int(value))
-        if isinstance(value, Decimal):
-            return plain_decimal(value) if value.is_finite() else str(value)
-        if isinstance(value, datetime) and value.tzinfo is not None:
-            return rfc3339(value)
-        if isinstance(value, UUID):
-            return str(value)
+            return self._integer(value)
+        if isinstance(value, Mapping | list | tuple | set | frozenset):
+            return self._nested(value, depth)
+        return self._scalar(value)
+
+    def mapping(self, mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for key, member in self._first(mapping.items(), len(mapping)):
+            if isinstance(key, str):
+                name = self.string(key)
+            else:
+                self.altered = True
+                name = str(self.value(key, _DEPTH_MAX + 1))
+            made[name] = self.value(member, depth + 1)
+        return made
+
+    def _nested(self, value: Any, depth: int) -> Any:
         if depth > _DEPTH_MAX:
             self.altered = True
             return f"[{type(value).__name__} nested deeper than {_DEPTH_MAX}]"
         if isinstance(value, Mapping):
             return self.mapping(value, depth)
-        if isinstance(value, list | tuple | set | frozenset):
-            return self._sequence(list(value), depth)
-        self.altered = True
-        return self.string(repr(value))
+        return [self.value(member, depth + 1) for member in self._first(value, len(value))]
 
-    def mapping(self, mapping: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        made: dict[str, Any] = {}
-        for number, (key, member) in enumerate(mapping.items()):
-            if number == _MEMBERS_MAX:
+    def _first(self, members: Iterable[Any], count: int) -> Iterable[Any]:
+        """Yield as many members as may stand here: what nests shares one allowance, or shared parts would multiply."""
+        for member in islice(members, _MEMBERS_MAX):
+            if self._left == 0:
                 self.altered = True
-                break
-            made[self.string(key if isinstance(key, str) else repr(key))] = self.value(member, depth + 1)
-        return made
-
-    def _sequence(self, members: list[Any], depth: int) -> list[Any]:
-        if len(members) > _MEMBERS_MAX:
+                return
+            self._left -= 1
+            yield member
+        if count > _MEMBERS_MAX:
             self.altered = True
-        return [self.value(member, depth + 1) for member in members[:_MEMBERS_MAX]]
+
+    def _scalar(self, value: Any) -> str:
+        """Write what JSON has no kind for. Money, times and ids have a form of their own; the rest is altered."""
+        if isinstance(value, UUID):
+            return str(value)
+        if isinstance(value, Decimal):
+            if value.is_finite() and -_EXPONENT_MAX <= value.adjusted() <= _EXPONENT_MAX:
+                return self.string(plain_decimal(value))
+        elif isinstance(value, datetime):
+            try:
+                return rfc3339(value)
+            except (ValueError, OverflowError):
+                pass  # naive, or out of the calendar once it is in UTC
+        self.altered = True
+        return self.string(_described(value))
 
     def _integer(self, value: int) -> int | str:
         if -_INTEGER_MAX <= value <= _INTEGER_MAX:
-            return value
+            return int(value)
         self.altered = True
         return f"[integer of {value.bit_length()} bits]"
 
     def string(self, text: str) -> str:
-        text = str(text)
+        text = str.__str__(text)
         if _UNSTORABLE_CHARACTERS.search(text):
             self.altered = True
             text = _UNSTORABLE_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
@@ -152,3 +190,16 @@ class _Careful:
             self.altered = True
             text = f"{text[: self._longest]}[cut, {len(text)} characters]"
         return text
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, float):
+        return float.__repr__(value)
+    if isinstance(value, bytes):
+        return bytes.__repr__(value)
+    # Its repr would be somebody else's code: it may raise, and may hold what does not belong into the book.
+    return f"[{type(value).__name__}]"
