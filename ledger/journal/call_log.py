@@ -6,6 +6,7 @@ the call began, to the call's end.
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -110,10 +111,28 @@ class CallLog:
         """Whether this call's share and the process's buffer take another piece."""
         return self.pending_bytes < self._share_bytes and self._writer.pending_bytes < self._total_bytes
 
-    async def room(self) -> None:
-        """Wait until there is room; the caller meanwhile reads nothing, and so its upstream is held back."""
-        while not self.has_room and self._writer.fenced is None:
-            await self._writer.progress()
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the book is not being written: the database is away, or a flush hangs."""
+        return self._writer.is_stalled
+
+    async def wait_for_room(self, seconds: float) -> bool:
+        """Wait until there is room and the book is being written, at most `seconds`; return whether it is so.
+
+        The caller meanwhile reads nothing, and so its upstream is held back.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while (not self.has_room or self.is_stalled) and self._writer.fenced is None:
+                    await self._writer.progress()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def received_at(self) -> datetime:
+        """When the first event of the call was recorded."""
+        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self.began_us)
 
     def close(self) -> None:
         """Note that the call has ended: its journal may be sealed once all of its calls have."""

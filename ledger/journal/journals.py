@@ -17,9 +17,10 @@ from uuid import UUID
 import asyncpg
 
 from ledger.encoding import encode_facts
+from ledger.errors import FencedError, LedgerUnavailableError
 from ledger.events import JOURNAL_OPENED, Position
 from ledger.journal.call_log import CallLog
-from ledger.journal.writer import FencedError, Writer, connect_writer
+from ledger.journal.writer import Writer, connect_writer
 from ledger.postgres.connect import CONNECTION_LOST, connect
 
 logger = logging.getLogger(__name__)
@@ -37,12 +38,6 @@ CROSS JOIN LATERAL (
 ) AS e
 ORDER BY j.journal_id
 """
-
-
-class LedgerUnavailableError(Exception):
-    """Nothing can be recorded now, so nothing may be forwarded; the caller may come again after `retry_after_s`."""
-
-    retry_after_s = 2
 
 
 @dataclass(frozen=True, slots=True)

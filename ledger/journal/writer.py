@@ -16,6 +16,7 @@ from uuid import UUID
 
 import asyncpg
 
+from ledger.errors import FencedError
 from ledger.events import JOURNAL_SEALED
 from ledger.journal.outbox import Outbox, Verdict
 from ledger.journal.rows import COLUMNS, Entry, Owner
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: A flush that takes longer is taken for lost; the reconnect protocol then finds out whether it was.
 FLUSH_TIMEOUT_S: Final = 10.0
+#: A flush of this age holds the streams back: what is not recorded now is not relayed either.
+STALL_S: Final = 1.0
 _BACKOFF_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 #: Errors that lie in the data of a flush: class 22 and the limits of a row. Everything else is the server's state.
@@ -38,10 +41,6 @@ _DATA_ERRORS: Final = (
 _LAST = "SELECT seq, chain FROM ledger.events WHERE journal_id = $1 ORDER BY seq DESC LIMIT 1"
 _ATTACH = "UPDATE ledger.journals SET backend_pid = $2, backend_start = $3 WHERE journal_id = $1"
 _SEALED = "UPDATE ledger.journals SET sealed_at = clock_timestamp(), sealed_seq = $2 WHERE journal_id = $1"
-
-
-class FencedError(Exception):
-    """The journal was taken over or lost its tail: it takes nothing more, and what was pending is not in it."""
 
 
 async def connect_writer(url: str) -> tuple[asyncpg.Connection, int, datetime]:
@@ -83,6 +82,7 @@ class Writer:
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._space: list[asyncio.Future[None]] = []
         self._disconnected_at: float | None = None
+        self._flush_began: float | None = None
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -109,6 +109,13 @@ class Writer:
     def disconnected_s(self) -> float | None:
         """For how long the database has been out of reach; None while it is in reach."""
         return None if self._disconnected_at is None else time.monotonic() - self._disconnected_at
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether nothing becomes durable: the database is out of reach, or a flush takes longer than STALL_S."""
+        if self._disconnected_at is not None:
+            return True
+        return self._flush_began is not None and time.monotonic() - self._flush_began > STALL_S
 
     def append(
         self,
@@ -172,6 +179,7 @@ class Writer:
         if self._connection is None:
             await self._reconnect()
             return
+        self._flush_began = time.monotonic()
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
                 # A memoryview, since asyncpg would take bytes for the path of a file.
@@ -187,6 +195,8 @@ class Writer:
             self._lost(error)
         else:
             self._acknowledge()
+        finally:
+            self._flush_began = None
 
     def _acknowledge(self) -> None:
         batch = self._outbox.acknowledge()

@@ -1,0 +1,78 @@
+"""One attempt's state, from its start to its end: shared by the engine, which starts and books it, and the relay."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from ledger.money.cost import Charge
+from llm.client import Client
+from llm.deployment import Deployment
+from llm.ending import Pricing
+from llm.record import Record
+from llm.request import ClientRequest
+from llm.router import Kind
+from llm.terminal import TerminalEvent
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call as the engine serves it. `received` are the facts of its `call.received`, which is enqueued already."""
+
+    record: Record
+    request: ClientRequest
+    client: Client
+    received: dict[str, Any]
+    is_billable: bool
+    pinned: Deployment | None = None
+    began_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def call_id(self) -> UUID:
+        """The call's id."""
+        return self.record.call_id
+
+    def elapsed_us(self) -> int:
+        """Microseconds since the call was received."""
+        return int((time.monotonic() - self.began_s) * 1_000_000)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt, and what has been seen of its answer."""
+
+    number: int
+    kind: Kind
+    deployment: Deployment
+    pricing: Pricing
+    started_at: datetime
+    started_s: float = field(default_factory=time.monotonic)
+    #: Bounds the attempt from outside: by the drain after a disconnect, or by a shutdown.
+    guard: asyncio.Timeout | None = None
+    stopped_by: str = ""
+
+    http_status: int | None = None
+    chunks: int = 0
+    answer_bytes: int = 0
+    first_chunk_us: int | None = None
+    terminal: TerminalEvent | None = None
+    is_cut: bool = False
+    #: What came of the stream, for an estimate should it break off; None once it has grown too large to keep.
+    blocks: list[bytes] | None = field(default_factory=list)
+    blocks_bytes: int = 0
+    #: Blocks that the client does not get before the end is durable.
+    held: list[bytes] = field(default_factory=list)
+    charge: Charge | None = None
+
+    def stop(self, reason: str, delay_s: float = 0.0) -> None:
+        """Have the attempt ended after `delay_s`, unless it ends by itself before; the first reason counts."""
+        guard = self.guard
+        if guard is None or self.stopped_by:
+            return
+        at = asyncio.get_running_loop().time() + delay_s
+        until = guard.when()
+        if until is None or at < until:
+            self.stopped_by = reason
+            guard.reschedule(at)

@@ -1,0 +1,163 @@
+"""What the engine writes into the book about one call: its attempts, its end, its cost (shapes: docs/EVENTS.md).
+
+The order in which the engine calls these is the engine's affair; here is what each of them says.
+"""
+
+import time
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any, Final
+
+from ledger.encoding import plain_decimal
+from ledger.errors import FencedError
+from ledger.events import (
+    ATTEMPT_ANSWERED,
+    ATTEMPT_FAILED,
+    ATTEMPT_STARTED,
+    CALL_REJECTED,
+    COST_RECORDED,
+)
+from ledger.facts import cost_recorded, dimensions
+from ledger.money.cost import Charge, no_charge
+from llm import headers as header_rules
+from llm.attempt import Attempt, Call
+from llm.client import Head
+from llm.ending import Ending, text_fact
+from llm.errors import LEDGER_UNAVAILABLE, ApiError
+from llm.record import Bookkeeper
+from llm.upstream import UpstreamAnswer, UpstreamRequest
+
+_MESSAGE_CHARS_MAX: Final = 1_000
+
+
+class CallBook:
+    """Writes one call's story. Every method may raise `FencedError`."""
+
+    def __init__(self, call: Call, bookkeeper: Bookkeeper, wait_s: float) -> None:
+        self._call = call
+        self._record = call.record
+        self._bookkeeper = bookkeeper
+        self._wait_s = wait_s
+
+    def started(self, attempt: Attempt, outgoing: UpstreamRequest) -> None:
+        """Enqueue `attempt.started`, which must be durable before the upstream sees a byte."""
+        deployment = attempt.deployment
+        facts = {
+            "attempt": attempt.number,
+            "kind": attempt.kind,
+            "deployment": deployment.deployment_id,
+            "model": deployment.model_name,
+            "upstream_model": deployment.upstream_model,
+            "url": "mock" if deployment.mock_response is not None else outgoing.url,
+            "sent_sha256": sha256(outgoing.body).hexdigest(),
+            "sent_bytes": len(outgoing.body),
+            "settles": "answer",
+            "held": [],
+        }
+        self._record.append(ATTEMPT_STARTED, facts)
+
+    def answered(self, attempt: Attempt, answer: UpstreamAnswer) -> None:
+        """Enqueue `attempt.answered`: the head of the answer."""
+        attempt.http_status = answer.status
+        facts = {
+            "attempt": attempt.number,
+            "status": answer.status,
+            "headers": header_rules.of_answer(answer.headers),
+            "upstream_request_id": header_rules.find(answer.headers, "x-request-id"),
+            "latency_us": since_us(attempt),
+        }
+        self._record.append(ATTEMPT_ANSWERED, facts)
+
+    def failed(self, attempt: Attempt, reason: str, message: str, *, sent: bool) -> None:
+        """Enqueue `attempt.failed`."""
+        facts = {
+            "attempt": attempt.number,
+            "reason": reason,
+            "message": message[:_MESSAGE_CHARS_MAX],
+            "status": attempt.http_status,
+            "sent": sent,
+        }
+        self._record.append(ATTEMPT_FAILED, facts)
+
+    def charged(self, attempt: Attempt, charge: Charge, *, final: bool) -> None:
+        """Enqueue `cost.recorded`, the one charge of this attempt."""
+        dims = dimensions(
+            self._call.received,
+            journal_id=self._record.journal_id,
+            received_at=self._record.received_at,
+            deployment=attempt.deployment.deployment_id,
+        )
+        self._record.append(COST_RECORDED, cost_recorded(charge, attempt=attempt.number, final=final, dims=dims))
+
+    def ended(self, attempt: Attempt, ending: Ending, charge: Charge, own_answer: ApiError | None = None) -> None:
+        """Enqueue the call's terminal event and its cost, adjacent and in one flush."""
+        response = ending.response
+        facts: dict[str, Any] = {
+            "attempt": attempt.number,
+            "attempts": attempt.number,
+            "http_status": attempt.http_status,
+            "response_id": text_fact(response, "id"),
+            "response_status": text_fact(response, "status"),
+            "model": text_fact(response, "model"),
+            "tier": text_fact(response, "service_tier"),
+            "chunks": attempt.chunks,
+            "answer_bytes": attempt.answer_bytes,
+            "first_chunk_us": attempt.first_chunk_us,
+            "duration_us": self._call.elapsed_us(),
+            "delivered": not self._call.client.is_gone,
+            "error": ending.error,
+        }
+        try:
+            self._record.append(ending.type, facts, None if own_answer is None else own_answer.body(), with_next=True)
+            self.charged(attempt, charge, final=True)
+        except FencedError:
+            self.settle(attempt, charge)
+            raise
+
+    def refused(self, attempt: Attempt, error: ApiError, reason: str) -> None:
+        """Enqueue the end of a call that was not forwarded although its attempt had been written down."""
+        self.failed(attempt, reason, "not recorded in time", sent=False)
+        self.charged(attempt, no_charge("never sent: the ledger was not available"), final=True)
+        facts = {"status": error.status, "error": error.facts(), "reason": reason}
+        self._record.append(CALL_REJECTED, facts, error.body())
+
+    async def settled(self, attempt: Attempt, charge: Charge) -> bool:
+        """Wait until the end is durable; return whether it is, within the bound that a client may be kept waiting."""
+        try:
+            return await self._record.wait_for(self._wait_s)
+        except FencedError:
+            self.settle(attempt, charge)
+            raise
+
+    def settle(self, attempt: Attempt, charge: Charge) -> None:
+        """Have the real cost booked as a correction: recovery has closed this call with what it could know."""
+        self._bookkeeper.settle_fenced(self._record, attempt.number, charge)
+
+
+def head_of(attempt: Attempt, answer: UpstreamAnswer) -> Head:
+    """Return the head of an upstream's answer as the client gets it."""
+    head = own_head(attempt, None)
+    return replace(
+        head, status=answer.status, headers=header_rules.to_client(answer.headers), upstream_us=since_us(attempt)
+    )
+
+
+def own_head(attempt: Attempt | None, error: ApiError | None) -> Head:
+    """Return the head of an answer that the proxy gives itself."""
+    error = error or LEDGER_UNAVAILABLE
+    head = Head(error.status, error.headers())
+    if attempt is not None:
+        head.deployment_id = attempt.deployment.deployment_id
+        head.fallbacks = 1 if attempt.kind == "fallback" else 0
+        head.retries = attempt.number - 1 - head.fallbacks
+    return head
+
+
+def since_us(attempt: Attempt) -> int:
+    """Return the microseconds since the attempt started."""
+    return int((time.monotonic() - attempt.started_s) * 1_000_000)
+
+
+def cost_header(charge: Charge) -> str | None:
+    """Return what `x-llm-response-cost` says; None where the cost is not known."""
+    return None if charge.unknown else plain_decimal(charge.billed_usd + charge.estimated_usd)

@@ -1,0 +1,24 @@
+"""A deployment: one way to reach a model; those that share a model name are a group."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Where a model is served, with whose credentials, within which bounds. Times are in seconds."""
+
+    deployment_id: str
+    model_name: str
+    upstream_model: str
+    api_base: str
+    api_key: str = field(repr=False)
+    mock_response: str | None = None
+    weight: float | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    order: int | None = None
+    timeout_s: float = 600.0
+    stream_timeout_s: float = 600.0
+    prices: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

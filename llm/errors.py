@@ -1,0 +1,60 @@
+"""Errors in OpenAI's shape, for answers that the proxy gives itself: `{"error": {message, type, param, code}}`."""
+
+import json
+from dataclasses import dataclass
+
+_STATUS_OF_REASON = {"timeout": 504}
+
+
+@dataclass(frozen=True, slots=True)
+class ApiError:
+    """What a client is told, by status and in OpenAI's shape; `retry_after_s` becomes a header."""
+
+    status: int
+    message: str
+    type: str = "invalid_request_error"
+    code: str | None = None
+    param: str | None = None
+    retry_after_s: int | None = None
+    should_retry: bool | None = None
+
+    def body(self) -> bytes:
+        """Return the JSON body."""
+        return json.dumps({"error": self.facts()}).encode()
+
+    def facts(self) -> dict[str, str | None]:
+        """Return the four members of `error`."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
+    def event(self, sequence_number: int) -> bytes:
+        """Return the SSE block that ends a stream with this error, in the shape that OpenAI sends."""
+        event = {"type": "error", "sequence_number": sequence_number, "error": self.facts()}
+        return f"event: error\ndata: {json.dumps(event, separators=(',', ':'))}\n\n".encode()
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Return the headers that go with it."""
+        headers = [("content-type", "application/json")]
+        if self.retry_after_s is not None:
+            headers.append(("retry-after", str(self.retry_after_s)))
+        if self.should_retry is not None:
+            headers.append(("x-should-retry", "true" if self.should_retry else "false"))
+        return headers
+
+
+def upstream_failed(reason: str, message: str) -> ApiError:
+    """Return the answer to a client whose upstream gave none."""
+    status = _STATUS_OF_REASON.get(reason, 502)
+    return ApiError(status, f"The upstream did not answer: {message}.", "server_error", f"upstream_{reason}")
+
+
+LEDGER_UNAVAILABLE = ApiError(
+    503,
+    "The ledger cannot record at the moment, so nothing was forwarded. Try again shortly.",
+    "server_error",
+    "ledger_unavailable",
+    retry_after_s=2,
+)
+STREAM_CUT = ApiError(
+    503, "The ledger could not record the end of this answer in time.", "server_error", "ledger_unavailable"
+)
+SHUTTING_DOWN = ApiError(503, "The proxy is shutting down.", "server_error", "shutting_down", retry_after_s=1)

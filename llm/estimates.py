@@ -1,0 +1,121 @@
+"""What an attempt costs that ended without usage: counted from what is known of request and answer, or unknown.
+
+Serves the engine, when a stream breaks off, and recovery, when a writer has died. Everything here blocks: use a thread.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Protocol
+
+from ledger.money.answer import charge_answer
+from ledger.money.book import PriceBook
+from ledger.money.cost import Charge, as_estimate, no_charge, unknown_cost
+from ledger.money.estimate import OutputCounter, estimate_charge
+from ledger.money.request import NO_REQUEST, read_request
+from llm.encodings import EncodingError, decode
+from llm.json_text import JsonError, read_json
+from llm.request import read_mapping
+from llm.sse import data
+from llm.terminal import read_terminal
+
+_DECODED_BYTES_MAX = 64 * 1024 * 1024
+#: Paths whose calls may cost something; everything else below /responses reads or cancels.
+BILLABLE_PATHS = frozenset({"/responses", "/responses/compact"})
+
+
+def is_billable(method: str, path: str) -> bool:
+    """Tell whether a call can cost anything; `path` without the prefix under which it came."""
+    return method == "POST" and path in BILLABLE_PATHS
+
+
+def estimate(
+    request_body: bytes,
+    blocks: Iterable[bytes],
+    *,
+    reason: str,
+    model: str,
+    at: datetime,
+    prices: PriceBook,
+    deployment: str,
+) -> Charge:
+    """Price a stream that broke off, from the request's JSON and the blocks that came.
+
+    Should a terminal event be among the blocks, its usage is the upstream's own; the charge is still an estimate, since
+    nobody saw the answer end.
+    """
+    request = read_mapping(request_body)
+    money = NO_REQUEST if request is None else read_request(request)
+    counter = OutputCounter()
+    any_block = False
+    for block in blocks:
+        any_block = True
+        terminal = read_terminal(block)
+        if terminal is not None and terminal.response is not None and terminal.response.get("usage") is not None:
+            charged = charge_answer(terminal.response, request=money, at=at, prices=prices, deployment=deployment)
+            return as_estimate(charged, f"{reason}; usage read from the recorded stream")
+        try:
+            event = read_json(data(block))
+        except JsonError:
+            continue
+        if isinstance(event, dict):
+            counter.feed(event)
+    if request is None:
+        return unknown_cost(f"{reason}; not estimated: the request is not in the book as JSON", request=money)
+    if not any_block:
+        return unknown_cost(f"{reason}; not estimated: nothing of an answer came", request=money)
+    return estimate_charge(
+        request,
+        counter.tokens,
+        reason=reason,
+        model=model,
+        at=at,
+        prices=prices,
+        request=money,
+        deployment=deployment,
+    )
+
+
+class OpenCall(Protocol):
+    """A call as recovery reads it (`ledger.journal.open_calls.OpenCall`)."""
+
+    received: dict[str, object]
+    request: bytes | None
+
+
+class OpenAttempt(Protocol):
+    """An attempt as recovery reads it (`ledger.journal.open_calls.OpenAttempt`)."""
+
+    started_at: datetime
+    facts: dict[str, object]
+    http_status: int | None
+    chunks: list[bytes]
+    body: bytes | None
+
+
+def estimate_open_attempt(call: OpenCall, attempt: OpenAttempt, prices: PriceBook) -> Charge:
+    """Price an attempt whose writer died: estimated, or unknown; zero only for what cannot cost."""
+    if not is_billable(str(call.received.get("method")), str(call.received.get("path"))):
+        return no_charge("a read does not charge")
+    reason = "the proxy's process ended before the answer did"
+    if call.request is None:
+        return unknown_cost(f"{reason}; not estimated: too large to read again")
+    try:
+        request = decode(call.request, str(call.received.get("content_encoding") or ""), _DECODED_BYTES_MAX)
+    except EncodingError as error:
+        return unknown_cost(f"{reason}; not estimated: {error}")
+    model, deployment = str(attempt.facts["upstream_model"]), str(attempt.facts["deployment"])
+    answer = None if attempt.body is None else read_mapping(attempt.body)
+    if answer is not None and answer.get("usage") is not None:
+        parsed = read_mapping(request)
+        money = NO_REQUEST if parsed is None else read_request(parsed)
+        charged = charge_answer(answer, request=money, at=attempt.started_at, prices=prices, deployment=deployment)
+        return as_estimate(charged, f"{reason}; usage read from the recorded answer")
+    return estimate(
+        request,
+        attempt.chunks,
+        reason=reason,
+        model=model,
+        at=attempt.started_at,
+        prices=prices,
+        deployment=deployment,
+    )

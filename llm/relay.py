@@ -1,0 +1,250 @@
+"""Brings an upstream's answer to the client and into the book: chunk by chunk, or whole.
+
+What it sees it notes in the `Attempt`; how the attempt ended and what it costs is booked by `engine.py`. Here the
+promises about chunks are kept: recorded in order, the end held back, nothing relayed while the book is not written.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from ledger.errors import FencedError
+from ledger.events import BODY_RECEIVED, CHUNK_RECEIVED, PART_BYTES_MAX
+from llm.attempt import Attempt, Call
+from llm.encodings import Decoder, EncodingError, codings
+from llm.errors import STREAM_CUT
+from llm.headers import find
+from llm.json_text import JsonError
+from llm.masking import mask_block, mask_secrets
+from llm.record import Record
+from llm.sse import BlockSplitter, PartialBlock
+from llm.terminal import read_terminal
+from llm.upstream import UpstreamAnswer, UpstreamError
+
+#: A block up to this size is one chunk, whatever the pieces; a larger one is relayed and recorded in parts.
+BLOCK_BYTES_MAX: Final = 16 * 1024 * 1024
+#: How long the upstream may keep a stream open after its terminal event.
+LINGER_S: Final = 5.0
+_ESTIMATE_BYTES_MAX: Final = 8 * 1024 * 1024
+_DECODED_BYTES_MAX: Final = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """The promises' knobs; times in seconds."""
+
+    every_chunk: bool = False
+    ledger_wait_s: float = 30.0
+    max_answer_bytes: int = 256 * 1024 * 1024
+
+
+class StreamRelay:
+    """Relays one stream."""
+
+    def __init__(self, call: Call, attempt: Attempt, settings: RelaySettings) -> None:
+        self._call = call
+        self._attempt = attempt
+        self._settings = settings
+        self._splitter = BlockSplitter(BLOCK_BYTES_MAX)
+        #: The upstream's head has been passed on.
+        self.has_begun = False
+        #: The call's journal was taken over in the middle.
+        self.is_fenced = False
+        #: The client was told that the stream is over: it gets nothing more, while the upstream is read on.
+        self.is_cut_off = False
+
+    async def run(self, answer: UpstreamAnswer) -> None:
+        """Relay until the upstream ends or breaks off; what is still held then is in `attempt.held`.
+
+        A journal that is taken over meanwhile is noted in `is_fenced`: the client is cut off, the upstream read on.
+        """
+        coding = find(answer.headers, "content-encoding")
+        relay = self._coded(coding) if is_coded(coding) else self._plain
+        # A bound that is set once the terminal event has been seen: until then the upstream's own bounds hold.
+        linger = asyncio.timeout(None)
+        try:
+            async with linger:
+                async for piece in answer.pieces():
+                    await relay(piece)
+                    if self._attempt.terminal is not None and linger.when() is None:
+                        linger.reschedule(asyncio.get_running_loop().time() + LINGER_S)
+        except UpstreamError:
+            self._attempt.is_cut = self._attempt.terminal is None
+        except TimeoutError:
+            if not linger.expired():
+                raise
+        rest = self._splitter.close()
+        if rest and not is_coded(coding):
+            await self._take([rest])
+
+    async def _plain(self, piece: bytes) -> None:
+        blocks = self._splitter.feed(piece)
+        if blocks:
+            await self._take(blocks)
+
+    async def _take(self, blocks: list[bytes]) -> None:
+        if self.is_fenced:
+            self._look(blocks)
+            return
+        try:
+            await self._record(blocks)
+        except FencedError:
+            # The record is closed. The upstream is read on all the same: its usage settles what recovery had to guess.
+            self.is_fenced = True
+            self._look(blocks)
+            await self._cut_off()
+
+    def _look(self, blocks: list[bytes]) -> None:
+        for block in blocks:
+            self._attempt.terminal = read_terminal(block) or self._attempt.terminal
+            self._keep(block)
+
+    async def _record(self, blocks: list[bytes]) -> None:
+        attempt, record = self._attempt, self._call.record
+        if attempt.first_chunk_us is None:
+            attempt.first_chunk_us = self._call.elapsed_us()
+        ready: list[bytes] = []
+        for block in blocks:
+            if attempt.terminal is None:
+                attempt.terminal = read_terminal(block)
+            else:
+                # `error` may be followed by `response.failed`, which says more.
+                later = read_terminal(block)
+                if later is not None and later.response is not None:
+                    attempt.terminal = later
+            (ready if attempt.terminal is None else attempt.held).append(block)
+            await record_chunk(record, block)
+            self._keep(block)
+        attempt.chunks += len(blocks)
+        if ready:
+            await self._forward(b"".join(ready) if len(ready) > 1 else ready[0])
+
+    def _keep(self, block: bytes) -> None:
+        attempt = self._attempt
+        attempt.answer_bytes += len(block)
+        if attempt.blocks is not None:
+            attempt.blocks_bytes += len(block)
+            if attempt.blocks_bytes > _ESTIMATE_BYTES_MAX:
+                attempt.blocks = None
+            else:
+                attempt.blocks.append(block)
+
+    async def _forward(self, data: bytes) -> None:
+        record = self._call.record
+        if self._settings.every_chunk:
+            if not await record.wait_for(self._settings.ledger_wait_s):
+                await self._cut_off()
+        elif (record.is_stalled or not record.has_room) and not await record.wait_for_room(
+            self._settings.ledger_wait_s
+        ):
+            await self._cut_off()
+        if not self.is_cut_off:
+            await self._call.client.send(data)
+        elif not record.has_room:
+            # The client is gone from this stream; the upstream waits until the book takes more.
+            while not await record.wait_for_room(self._settings.ledger_wait_s):
+                pass
+
+    async def _cut_off(self) -> None:
+        """Tell the client that it gets no more of this stream, and why."""
+        if not self.is_cut_off:
+            self.is_cut_off = True
+            await self._call.client.send(STREAM_CUT.event(self._attempt.chunks))
+            await self._call.client.end()
+
+    def _coded(self, coding: str) -> Callable[[bytes], Awaitable[None]]:
+        """Return a relay for a stream that comes compressed although none was asked for.
+
+        It is relayed and recorded as it came, piece by piece; the blocks are only looked at. Where the request held
+        secrets that the answer may echo, its pieces are withheld from the book.
+        """
+        decoder = Decoder(coding, _DECODED_BYTES_MAX)
+
+        async def relay(piece: bytes) -> None:
+            attempt = self._attempt
+            if attempt.first_chunk_us is None:
+                attempt.first_chunk_us = self._call.elapsed_us()
+            try:
+                blocks = self._splitter.feed(decoder.feed(piece))
+            except EncodingError:
+                blocks = []
+            for block in blocks:
+                attempt.terminal = read_terminal(block) or attempt.terminal
+                self._keep(block)
+            facts = {"content_encoding": coding[:64]}
+            if self._call.received.get("masked"):
+                self._call.record.append(CHUNK_RECEIVED, {**facts, **withheld(piece)}, b"")
+            else:
+                await self._call.record.append_large(CHUNK_RECEIVED, facts, piece)
+            attempt.chunks += 1
+            if attempt.terminal is None:
+                await self._forward(piece)
+            else:
+                attempt.held.append(piece)
+
+        return relay
+
+
+def is_coded(coding: str) -> bool:
+    """Tell whether a body is coded at all; an unknown coding counts."""
+    try:
+        return bool(codings(coding))
+    except EncodingError:
+        return True
+
+
+async def record_chunk(record: Record, block: bytes) -> None:
+    """Enqueue a `chunk.received` for a block, with its secrets masked; a block that may hold one unread is withheld."""
+    try:
+        stored, masked = mask_block(block)
+    except JsonError:
+        record.append(CHUNK_RECEIVED, withheld(block), b"")
+        return
+    if not masked and type(block) is bytes and len(block) <= PART_BYTES_MAX:
+        record.chunk(block)
+        return
+    facts: dict[str, object] = {}
+    if masked:
+        facts["masked"] = masked
+    if isinstance(block, PartialBlock):
+        facts["partial"] = True
+    await record.append_large(CHUNK_RECEIVED, facts, bytes(stored))
+
+
+def withheld(body: bytes) -> dict[str, object]:
+    """Return the facts that stand for bytes which must not be stored."""
+    return {"withheld_bytes": len(body), "withheld_sha256": sha256(body).hexdigest()}
+
+
+async def read_whole(answer: UpstreamAnswer, max_bytes: int) -> bytes:
+    """Read a plain answer.
+
+    Raises:
+        UpstreamError: it broke off, or is larger than `max_bytes`.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in answer.pieces():
+        size += len(piece)
+        if size > max_bytes:
+            raise UpstreamError("too_large", f"its answer is larger than {max_bytes} bytes", sent=True)
+        pieces.append(piece)
+    return b"".join(pieces) if len(pieces) != 1 else pieces[0]
+
+
+async def record_body(record: Record, attempt: int, raw: bytes, decoded: bytes | None, coding: str) -> None:
+    """Enqueue `body.received`: the bytes as they came, unless secrets had to be masked in them."""
+    stored, facts = raw, {"attempt": attempt}
+    try:
+        masked_body, masked = mask_secrets(raw if decoded is None else decoded)
+    except JsonError:
+        masked_body, masked = b"", -1
+    if masked > 0:
+        stored = masked_body
+        facts = {**facts, "masked": masked, "decoded": bool(coding)}
+    elif masked < 0:
+        stored = b""
+        facts = {**facts, **withheld(raw)}
+    await record.append_large(BODY_RECEIVED, facts, stored)

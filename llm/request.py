@@ -1,0 +1,99 @@
+"""What a client asks for: its body read once, and the bytes that go upstream, which differ from it by spans only."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ledger.money.request import RequestFacts, read_request
+from llm.encodings import decode
+from llm.json_spans import Members, replace_values, scan_object
+from llm.json_text import JsonError, read_json
+
+#: Fields of this proxy in a request's body, which no upstream knows.
+OWN_FIELDS: Final = frozenset({"fallbacks", "num_retries"})
+#: Members that money depends on; only these are read as values.
+_MONEY_MEMBERS: Final = ("service_tier", "background", "background_options", "stream", "model", "tools")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRequest:
+    """A request as the engine needs it: `raw_body` as it came, `body` without content coding."""
+
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[str, str]]
+    raw_body: bytes
+    body: bytes
+    content_encoding: str
+    members: Members | None
+    model: str
+    is_stream: bool
+    money: RequestFacts
+
+    def upstream_body(self, upstream_model: str) -> tuple[bytes, str]:
+        """Return the bytes to send and their content coding: the client's own, but for the model and our own fields."""
+        members = self.members
+        if members is None:
+            return self.raw_body, self.content_encoding
+        own = [name for name in OWN_FIELDS if name in members]
+        if not own and (not self.model or self.model == upstream_model):
+            return self.raw_body, self.content_encoding
+        values = {"model": json.dumps(upstream_model).encode()} if self.model else {}
+        return replace_values(self.body, values, own, members), ""
+
+    def member(self, name: str) -> Any:
+        """Return a top-level member's value; None where it is absent or there is no JSON body."""
+        return None if self.members is None else self.members.get(name)
+
+
+def read_client_request(
+    method: str,
+    path: str,
+    query: str,
+    headers: list[tuple[str, str]],
+    raw_body: bytes,
+    *,
+    limit_bytes: int,
+    needs_json: bool,
+) -> ClientRequest:
+    """Read a request. `needs_json`: the route takes a JSON object; otherwise whatever came is passed on.
+
+    Raises:
+        EncodingError: the content coding is unknown, broken, or decodes to more than `limit_bytes`.
+        JsonError: a JSON object was needed, and this is none.
+    """
+    encoding = next((value for name, value in headers if name == "content-encoding"), "")
+    body = decode(raw_body, encoding, limit_bytes)
+    members: Members | None = None
+    values: dict[str, Any] = {}
+    if body or needs_json:
+        try:
+            members = scan_object(body)
+            values = {name: members.get(name) for name in _MONEY_MEMBERS if name in members}
+        except JsonError:
+            if needs_json:
+                raise
+    model = values.get("model")
+    return ClientRequest(
+        method=method,
+        path=path,
+        query=query,
+        headers=headers,
+        raw_body=raw_body,
+        body=body,
+        content_encoding=encoding,
+        members=members,
+        model=model if isinstance(model, str) else "",
+        is_stream=values.get("stream") is True,
+        money=read_request(values),
+    )
+
+
+def read_mapping(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that a body is; None when it is something else."""
+    try:
+        value = read_json(body)
+    except JsonError:
+        return None
+    return value if isinstance(value, dict) else None
