@@ -48,7 +48,8 @@ class UnstorableError(Exception):
 class Outbox:
     """The unacknowledged events of one journal, in order of `seq`.
 
-    At most one batch is under way. It stays under way, unchanged, until it is acknowledged or narrowed.
+    At most one batch is under way. It stays under way, unchanged, until it is acknowledged or narrowed. A batch keeps
+    within FLUSH_EVENTS_MAX and FLUSH_BYTES_MAX, but for a single larger entry, or glued ones that do not fit together.
     """
 
     def __init__(self, journal_id: UUID) -> None:
@@ -85,15 +86,18 @@ class Outbox:
         return self._batch
 
     def _gather(self) -> Batch:
+        # Glued entries part only where a refused flush is being searched for its culprit.
+        is_searching = self._events_max < FLUSH_EVENTS_MAX
         entries: list[Entry] = []
         size = 0
+        has_end = is_searching
         for entry in self._queue:
-            if entries and (len(entries) == self._events_max or size + entry.size > FLUSH_BYTES_MAX):
+            if entries and has_end and (len(entries) >= self._events_max or size + entry.size > FLUSH_BYTES_MAX):
                 break
             entries.append(entry)
             size += entry.size
-        # Glued entries part only where a refused flush is being searched for its culprit.
-        while len(entries) > 1 and entries[-1].is_glued and self._events_max == FLUSH_EVENTS_MAX:
+            has_end = has_end or not entry.is_glued
+        while has_end and entries[-1].is_glued and not is_searching:
             size -= entries.pop().size
         value = chain.link(self._chain, [leaf(self._journal_id, entry) for entry in entries])
         rows = [row(self._journal_id, entry) for entry in entries]
