@@ -144,6 +144,28 @@ class Journals:
             raise LedgerUnavailableError("the event could not be made durable") from error
         return Position(writer.journal_id, entry.seq)
 
+    async def record_of_call(self, call_id: UUID, version: int, type_: str, facts: Mapping[str, Any]) -> Position:
+        """Append a later event of a call that has ended, such as a correction, and return once it is durable.
+
+        Raises:
+            LedgerUnavailableError: nothing can be recorded now.
+            FencedError: the journal was taken over meanwhile.
+        """
+        self.require_available()
+        writer = self.current
+        entry = writer.append(call_id.bytes, version, type_.encode(), encode_facts(facts))
+        await writer.durable(entry.seq)
+        return Position(writer.journal_id, entry.seq)
+
+    def own_ids(self) -> set[UUID]:
+        """Return the ids of the journals that this process still writes."""
+        return {writer.journal_id for writer in self._writers() if writer.fenced is None}
+
+    def take_lost_tails(self) -> list[UUID]:
+        """Return, once, the journals whose acknowledged tail the database has lost."""
+        lost, self.lost_tails = self.lost_tails, []
+        return lost
+
     async def publish(self, type_: str, many: list[dict[str, Any]], timeout_s: float = 60.0) -> Position | None:
         """Append many events of administration of one type; return the last one's place once all are durable."""
         writer = self.current

@@ -1,0 +1,111 @@
+"""Who calls: a request's credentials become a `Caller`. Keys are known by their hash only, and looked up in memory.
+
+`keyring.py` keeps the hot keys in memory and learns of every change within a fraction of a second.
+"""
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Final, Protocol
+
+from api.errors import forbidden, unauthorized
+
+MASTER_KEY_ID: Final = "master"
+#: Where clients put their key, in the order in which they are looked at.
+_KEY_HEADERS: Final = ("authorization", "x-litellm-api-key", "x-llm-api-key", "api-key", "x-api-key")
+_KEY_CHARS_MAX: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever a key belongs to; "" where a key names none. `models` empty: all. `is_admin`: the master key."""
+
+    key_id: str
+    key_alias: str = ""
+    org: str = ""
+    team: str = ""
+    user: str = ""
+    end_user: str = ""
+    models: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    is_admin: bool = False
+
+    @property
+    def scope(self) -> str | None:
+        """What reads are limited to: this key's own rows; None for an administrator, who sees all."""
+        return None if self.is_admin else self.key_id
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """A virtual key as the book knows it."""
+
+    caller: Caller
+    key_hash: str
+    blocked: bool
+    revoked: bool
+    expires_at: datetime | None
+
+
+class Keyring(Protocol):
+    """Finds keys by hash."""
+
+    async def find(self, key_hash: str) -> KeyState | None:
+        """Return the key of that hash; None when there is none."""
+        ...
+
+
+def hash_of(key: str) -> str:
+    """Return what is stored of a key: SHA-256 in hex, as LiteLLM stores it."""
+    return sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class Authenticator:
+    """Tells who calls."""
+
+    def __init__(self, master_key: str, keyring: Keyring) -> None:
+        self._master_hash = hash_of(master_key)
+        self._keyring = keyring
+
+    async def caller(self, headers: Iterable[tuple[str, str]]) -> Caller:
+        """Return who calls.
+
+        Raises:
+            ApiFailure: no key (401), a wrong, expired or revoked one (401), a blocked one (403).
+        """
+        key = presented_key(headers)
+        if not key:
+            raise unauthorized(
+                "You didn't provide an API key. Send it in an Authorization header with Bearer auth "
+                "(Authorization: Bearer YOUR_KEY).",
+                "missing_api_key",
+            )
+        hashed = hash_of(key[:_KEY_CHARS_MAX])
+        if hmac.compare_digest(hashed, self._master_hash):
+            return Caller(MASTER_KEY_ID, key_alias=MASTER_KEY_ID, is_admin=True)
+        state = await self._keyring.find(hashed)
+        if state is None or not hmac.compare_digest(hashed, state.key_hash) or state.revoked:
+            raise unauthorized(f"Incorrect API key provided: {masked(key)}.")
+        if state.blocked:
+            raise forbidden(f"The key {masked(key)} is blocked.", "key_blocked")
+        if state.expires_at is not None and state.expires_at <= datetime.now(UTC):
+            raise unauthorized(f"The key {masked(key)} has expired.", "key_expired")
+        return state.caller
+
+
+def presented_key(headers: Iterable[tuple[str, str]]) -> str:
+    """Return the key that a request carries; "" for none. Header names in lower case."""
+    given = dict(headers)
+    for name in _KEY_HEADERS:
+        value = given.get(name, "").strip()
+        if value:
+            scheme, _, rest = value.partition(" ")
+            return rest.strip() if scheme.lower() == "bearer" else value
+    return ""
+
+
+def masked(key: str) -> str:
+    """Return a key as errors and lists show it: its last four characters, if it has enough others."""
+    return f"sk-...{key[-4:]}" if len(key) >= 12 and key.isascii() and key.isprintable() else "sk-..."  # noqa: PLR2004 - three times what is shown

@@ -1,0 +1,54 @@
+"""What the routes are handed: one object, made by `app.py` when the process starts, with everything that is wired."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.auth import Authenticator, Caller
+from api.book import Book
+from api.config import Config
+from api.errors import forbidden
+from api.keyring import CachedKeyring
+from llm.engine import Engine
+
+
+@dataclass(slots=True)
+class Context:
+    """The running proxy, as its routes see it."""
+
+    config: Config
+    #: Appending, folding, prices, corrections.
+    book: Book
+    #: Pooled connections for reading, as the application's role, with a statement timeout.
+    reads: AsyncEngine
+    authenticator: Authenticator
+    keyring: CachedKeyring
+    engine: Engine
+
+
+def context(request: Request) -> Context:
+    """Return the running proxy; a FastAPI dependency."""
+    return request.app.state.context
+
+
+async def caller(request: Request) -> Caller:
+    """Return who calls; a FastAPI dependency.
+
+    Raises:
+        ApiFailure: as `Authenticator.caller`.
+    """
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
+    return await context(request).authenticator.caller(headers)
+
+
+async def admin(request: Request) -> Caller:
+    """Return who calls, if that is an administrator; a FastAPI dependency.
+
+    Raises:
+        ApiFailure: 403 for every other key.
+    """
+    who = await caller(request)
+    if not who.is_admin:
+        raise forbidden("Only the master key may do this.")
+    return who

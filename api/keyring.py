@@ -1,0 +1,148 @@
+"""The virtual keys that are in use, in memory; the book's `keys` projection is the truth.
+
+A key that is not in memory is read from the projection once; what changes is noticed by polling the projection's batch
+number, so that a block or a revocation holds on every proxy within a fraction of a second.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from decimal import Decimal
+from typing import Any, Final
+
+import asyncpg
+
+from api.auth import Caller, KeyState
+from api.errors import unavailable
+from ledger.encoding import plain_decimal
+from ledger.postgres.connect import CONNECTION_LOST, connect
+
+logger = logging.getLogger(__name__)
+
+_KEYS_MAX: Final = 20_000
+_POLL_S: Final = 0.2
+_SPEND_POLL_S: Final = 1.0
+#: Keys in memory are trusted for this long without a successful poll; then calls are refused.
+_TRUST_S: Final = 60.0
+
+_COLUMNS = """
+k.key_id, k.key_hash, k.key_alias, k.org, k.team, k.user_id, k.end_user, k.models, k.tags, k.expires_at, k.blocked,
+k.revoked, k.batch, coalesce(t.billed_usd + t.estimated_usd, 0) AS spend_usd
+"""
+_FIND = f"""
+SELECT {_COLUMNS} FROM ledger.keys AS k LEFT JOIN ledger.key_totals AS t USING (key_id) WHERE k.key_hash = $1
+"""  # noqa: S608 - constants of this module
+_BATCH = "SELECT name, batch FROM ledger.projections WHERE name IN ('keys', 'spend')"
+_CHANGED = "SELECT key_hash FROM ledger.keys WHERE batch > $1"
+_SPENT = """
+SELECT key_id, billed_usd + estimated_usd AS spend_usd FROM ledger.key_totals WHERE batch > $1 AND key_id = ANY($2)
+"""
+
+
+class CachedKeyring:
+    """The keys in memory, at most `_KEYS_MAX`, the longest unused leave first."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._states: OrderedDict[str, KeyState] = OrderedDict()
+        self._spend: dict[str, Decimal] = {}
+        self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+        self._keys_batch = -1
+        self._spend_batch = -1
+        self._polled_at: float | None = None
+        self._spend_polled_at = 0.0
+
+    async def find(self, key_hash: str) -> KeyState | None:
+        """Return the key of that hash; None when there is none.
+
+        Raises:
+            ApiFailure: 503 when it is not in memory and the database is out of reach.
+        """
+        state = self._states.get(key_hash)
+        if state is not None:
+            self._require_fresh()
+            self._states.move_to_end(key_hash)
+            return state
+        try:
+            async with self._turn, asyncio.timeout(5):
+                row = await (await self._connected()).fetchrow(_FIND, key_hash)
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            self._disconnect()
+            raise unavailable("The ledger's database cannot be reached, so the key cannot be checked.") from error
+        if row is None:
+            return None
+        state = _state(row)
+        self._states[key_hash] = state
+        self._spend[state.caller.key_id] = row["spend_usd"]
+        if len(self._states) > _KEYS_MAX:
+            _, oldest = self._states.popitem(last=False)
+            self._spend.pop(oldest.caller.key_id, None)
+        return state
+
+    def _require_fresh(self) -> None:
+        if self._polled_at is not None and asyncio.get_running_loop().time() - self._polled_at > _TRUST_S:
+            raise unavailable("The ledger's database cannot be reached, so keys cannot be checked.")
+
+    def spend(self, key_id: str) -> str | None:
+        """Return what a key in use had spent at the last poll, in USD; None for one that is not in memory."""
+        spent = self._spend.get(key_id)
+        return None if spent is None else plain_decimal(spent)
+
+    def forget(self, key_hash: str) -> None:
+        """Have a key read anew at its next use."""
+        self._states.pop(key_hash, None)
+
+    async def run(self) -> None:
+        """Follow the projection for as long as the process lives."""
+        while True:
+            try:
+                async with self._turn, asyncio.timeout(5):
+                    await self._poll()
+            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+                logger.debug("keys: poll failed: %s: %s", type(error).__name__, error)
+                self._disconnect()
+            await asyncio.sleep(_POLL_S)
+
+    async def _poll(self) -> None:
+        connection = await self._connected()
+        batches = {row["name"]: row["batch"] for row in await connection.fetch(_BATCH)}
+        now = asyncio.get_running_loop().time()
+        if batches.get("keys", 0) != self._keys_batch:
+            for row in await connection.fetch(_CHANGED, self._keys_batch):
+                self._states.pop(row["key_hash"], None)
+            self._keys_batch = batches.get("keys", 0)
+        if now - self._spend_polled_at >= _SPEND_POLL_S and batches.get("spend", 0) != self._spend_batch:
+            for row in await connection.fetch(_SPENT, self._spend_batch, list(self._spend)):
+                self._spend[row["key_id"]] = row["spend_usd"]
+            self._spend_batch = batches.get("spend", 0)
+            self._spend_polled_at = now
+        self._polled_at = now
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._url, purpose="keys", statement_timeout="5s")
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        self._disconnect()
+
+
+def _state(row: Any) -> KeyState:
+    who = Caller(
+        key_id=row["key_id"],
+        key_alias=row["key_alias"],
+        org=row["org"],
+        team=row["team"],
+        user=row["user_id"],
+        end_user=row["end_user"],
+        models=tuple(row["models"]),
+        tags=tuple(row["tags"]),
+    )
+    return KeyState(who, row["key_hash"], row["blocked"], row["revoked"], row["expires_at"])
