@@ -6,7 +6,8 @@ is an addition, a maximum or "what is newer in the call's own journal", never a 
 
 from ledger.projections.definition import Projection, events_where
 
-EVENTS = events_where("call_id IS NOT NULL")
+#: What holds nothing for the row is left out before the sort.
+EVENTS = events_where("call_id IS NOT NULL AND type NOT IN ('body.received', 'body.part', 'attempt.failed')")
 
 #: One row a call and batch: aggregates pick each fact out of the events that have it.
 #: `last(...)` of an attempt is spelt as a maximum over its number and the value, which needs no sort.

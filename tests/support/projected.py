@@ -1,0 +1,92 @@
+"""Reads the projections' tables into the shapes of `plain_fold.py`, and says whether the two agree."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import asyncpg
+
+from tests.support.book import Event
+from tests.support.plain_fold import TOKENS, plain_calls, plain_keys, plain_spend
+
+_DIMS = ("org", "team", "user_id", "key_id", "end_user", "model", "deployment", "tier")
+_SUMS = ("calls", "attempts", *TOKENS, "billed_usd", "estimated_usd", "unknown_calls")
+
+
+async def spend(connection: asyncpg.Connection) -> dict[tuple[object, ...], list[Any]]:
+    """Hour and dimensions -> sums, as `plain_spend`."""
+    rows = await connection.fetch("SELECT * FROM ledger.spend")
+    return {
+        (row["hour"].strftime("%Y-%m-%dT%H"), *(row[name] for name in _DIMS), tuple(row["tags"])): [
+            row[name] for name in _SUMS
+        ]
+        for row in rows
+    }
+
+
+async def keys(connection: asyncpg.Connection) -> dict[str, tuple[int, str, bool]]:
+    """Key -> revision, alias, revoked, as `plain_keys`."""
+    rows = await connection.fetch("SELECT * FROM ledger.keys")
+    return {row["key_id"]: (row["revision"], row["key_alias"], row["revoked"]) for row in rows}
+
+
+async def calls(connection: asyncpg.Connection) -> dict[tuple[str, str], dict[str, Any]]:
+    """Call and journal -> row of the log."""
+    rows = await connection.fetch("SELECT * FROM ledger.calls WHERE received_at IS NOT NULL")
+    return {(str(row["call_id"]), str(row["journal_id"])): dict(row) for row in rows}
+
+
+def _state(call: dict[str, Any]) -> str | None:
+    if "cost" not in call:
+        return None
+    last = call["cost"][2]
+    if call["unknown"] > 0 or last == "unknown":
+        return "unknown"
+    if last == "billed" and not call["estimated_usd"]:
+        return "billed"
+    return "mixed" if call["billed_usd"] else "estimated"
+
+
+async def differences(connection: asyncpg.Connection, events: Iterable[Event]) -> list[str]:
+    """Say where the live tables are not what the plain fold makes of `events`; [] where they agree."""
+    events = list(events)
+    found = _unequal("keys", plain_keys(events), await keys(connection))
+    found += _unequal("spend", plain_spend(events), await spend(connection))
+    return found + _log_differences(plain_calls(events), await calls(connection))
+
+
+def _unequal(name: str, plain: Mapping[Any, object], live: Mapping[Any, object]) -> list[str]:
+    return [
+        f"{name} {place}: plain {plain.get(place)}, live {live.get(place)}"
+        for place in sorted({*plain, *live}, key=str)
+        if plain.get(place) != live.get(place)
+    ]
+
+
+def _log_differences(
+    plain: dict[tuple[str, str], dict[str, Any]], live: dict[tuple[str, str], dict[str, Any]]
+) -> list[str]:
+    found = [f"calls {place}: only in one" for place in plain.keys() ^ live.keys()]
+    for place in plain.keys() & live.keys():
+        expected = plain[place] | {"cost_state": _state(plain[place])}
+        expected.pop("cost", None)
+        found += [
+            f"calls {place} {name}: plain {value!r}, live {live[place][name]!r}"
+            for name, value in expected.items()
+            if live[place][name] != value
+        ]
+    return found
+
+
+async def totals_agree(connection: asyncpg.Connection) -> bool:
+    """Whether spend, both totals and the log hold the same money."""
+    money = "sum(billed_usd), sum(estimated_usd)"
+    rows = [
+        tuple(await connection.fetchrow(f"SELECT {money}, sum({unknown}) FROM ledger.{table}") or ())  # noqa: S608 constants
+        for table, unknown in (
+            ("spend", "unknown_calls"),
+            ("key_totals", "unknown_calls"),
+            ("end_user_totals", "unknown_calls"),
+            ("calls", "unknown"),
+        )
+    ]
+    return len(set(rows)) == 1
