@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, any_, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.reports.tables import CALLS
@@ -110,7 +110,7 @@ def _conditions(filters: LogFilters, scope: str | None) -> list[ColumnElement[bo
     if filters.call_id is not None:
         conditions.append(CALLS.c.call_id == filters.call_id)
     if filters.tag is not None:
-        conditions.append(CALLS.c.tags.any(filters.tag))
+        conditions.append(literal(filters.tag) == any_(CALLS.c.tags))
     if filters.status is not None:
         conditions.append(CALLS.c.status == filters.status)
     if scope is not None:

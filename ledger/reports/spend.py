@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, FromClause, Select, func, literal, select
+from sqlalchemy import ColumnElement, FromClause, Select, any_, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.reports.tables import SPEND, TOKENS
@@ -133,7 +133,7 @@ def _conditions(filters: SpendFilters, scope: str | None) -> list[ColumnElement[
         # The index on end users holds only calls that name one; the planner must be told that this is such a query.
         conditions.append(SPEND.c.end_user != literal(""))
     if filters.tag is not None:
-        conditions.append(SPEND.c.tags.any(filters.tag))
+        conditions.append(literal(filters.tag) == any_(SPEND.c.tags))
     if scope is not None:
         conditions.append(SPEND.c.key_id == scope)
     return conditions

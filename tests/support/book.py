@@ -325,7 +325,7 @@ class Book:
             self.seal(journal)
         elif dice < 0.05:
             self.administer(journal)
-        elif dice < 0.12 and uncertain:
+        elif dice < 0.065 and uncertain:
             self.correct(self.rng.choice(uncertain), journal)
         elif dice < 0.30 or not self.open[journal]:
             self.receive(journal)
