@@ -1,4 +1,8 @@
-"""The calls of a journal that have not ended, as recovery finds them: what is known of each, read from its events."""
+"""The calls of a journal that have not ended, as recovery finds them: what is known of each, read from its events.
+
+Bears whatever the book holds: a head that was unstorable, facts that were cut, parts of a body that never came. A
+journal that cannot be read is a journal whose calls are never closed.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -17,18 +21,24 @@ from ledger.events import (
     CHUNK_RECEIVED,
     COST_RECORDED,
     ENDINGS,
+    EVENT_UNSTORABLE,
 )
 
 #: Bodies of one call beyond this are not read for an estimate; its cost is then unknown, and says why.
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 
+#: What began here: an event of a call that lies elsewhere, such as a later correction of its cost, opens nothing.
 _OPEN = """
 SELECT call_id, bool_or(type = ANY($3::text[])) AS ended
 FROM ledger.events
 WHERE journal_id = $1 AND seq <= $2 AND type <> 'chunk.received' AND call_id IS NOT NULL
 GROUP BY call_id
-HAVING NOT bool_or(type = ANY($3::text[]))
-    OR count(*) FILTER (WHERE type = 'attempt.started') > count(*) FILTER (WHERE type = 'cost.recorded')
+HAVING bool_or(version = 0) AND (
+    NOT bool_or(type = ANY($3::text[]))
+    OR count(*) FILTER (
+        WHERE type = 'attempt.started' OR type = 'event.unstorable' AND facts->>'type' = 'attempt.started'
+    ) > count(*) FILTER (WHERE type = 'cost.recorded')
+)
 ORDER BY min(seq)
 """
 _EXTENT = """
@@ -42,6 +52,12 @@ FROM ledger.events
 WHERE journal_id = $1 AND call_id = $2 AND seq <= $3 AND (type <> 'chunk.received' OR $4)
 ORDER BY version
 """
+#: What stands for facts that are not there, so that the dimensions of a cost can always be said.
+_RECEIVED_NOTHING: Final[dict[str, Any]] = {
+    "method": "", "path": "", "key_id": "", "org": "", "team": "", "user": "", "end_user": "", "model": "", "tags": [],
+    "content_encoding": "",
+}  # fmt: skip
+_STARTED_NOTHING: Final[dict[str, Any]] = {"deployment": "", "model": "", "upstream_model": ""}
 
 
 @dataclass(slots=True)
@@ -62,7 +78,11 @@ class OpenAttempt:
 
 @dataclass(slots=True)
 class OpenCall:
-    """A call that its writer did not end. `request` is None when the bodies were too large to read."""
+    """A call that its writer did not end.
+
+    `request` is None when the bodies were too large to read; `is_readable` is False when the book does not hold what
+    was asked, since that event was unstorable.
+    """
 
     call_id: UUID
     ended: bool
@@ -73,56 +93,91 @@ class OpenCall:
     request: bytes | None
     attempts: int
     open_attempts: list[OpenAttempt]
+    is_readable: bool = True
 
 
-async def read_open_calls(connection: asyncpg.Connection, journal_id: UUID, last_seq: int) -> list[OpenCall]:
-    """Return the calls open up to `last_seq`, in the order in which they were received."""
+async def open_call_ids(connection: asyncpg.Connection, journal_id: UUID, last_seq: int) -> list[tuple[UUID, bool]]:
+    """Return the calls open up to `last_seq`, in the order in which they were received, and whether they have ended.
+
+    One that has ended is open when an attempt of it has no cost.
+    """
     rows = await connection.fetch(_OPEN, journal_id, last_seq, sorted(ENDINGS))
-    return [await _read_one(connection, journal_id, last_seq, row["call_id"], ended=row["ended"]) for row in rows]
+    return [(row["call_id"], row["ended"]) for row in rows]
 
 
-async def _read_one(
+async def read_open_call(
     connection: asyncpg.Connection, journal_id: UUID, last_seq: int, call_id: UUID, *, ended: bool
 ) -> OpenCall:
+    """Return what the book knows of one open call up to `last_seq`, bodies of at most BODY_BYTES_MAX in all."""
     extent = await connection.fetchrow(_EXTENT, journal_id, call_id, last_seq)
     assert extent is not None  # noqa: S101 - an aggregate without GROUP BY has one row
     with_bodies = extent["body_bytes"] <= BODY_BYTES_MAX
     events = await connection.fetch(_EVENTS, journal_id, call_id, last_seq, with_bodies)
-    return _fold(call_id, events, extent, ended=ended, with_bodies=with_bodies)
-
-
-def _fold(
-    call_id: UUID, events: list[asyncpg.Record], extent: asyncpg.Record, *, ended: bool, with_bodies: bool
-) -> OpenCall:
-    first = events[0]
-    received = json.loads(first["facts"]) if first["type"] == CALL_RECEIVED else {}
-    attempts: dict[int, OpenAttempt] = {}
-    paid: set[int] = set()
-    pieces: list[bytes] = [first["body"] or b""]
-    for event in events[1:]:
-        kind, latest = event["type"], attempts[max(attempts)] if attempts else None
-        if kind == ATTEMPT_STARTED:
-            attempt = OpenAttempt(event["recorded_at"], json.loads(event["facts"]))
-            attempts[attempt.number] = attempt
-        elif kind == COST_RECORDED:
-            paid.add(int(json.loads(event["facts"])["attempt"]))
-        elif latest is None:
-            if kind == BODY_PART:
-                pieces.append(event["body"] or b"")
-        elif kind == ATTEMPT_ANSWERED:
-            latest.http_status = json.loads(event["facts"])["status"]
-        elif kind == CHUNK_RECEIVED:
-            latest.chunks.append(event["body"])
-        elif kind == BODY_RECEIVED:
-            latest.body = event["body"]
+    reading = _Reading()
+    for event in events:
+        reading.take(event)
     return OpenCall(
         call_id=call_id,
         ended=ended,
         last_version=extent["version"],
         chunk_count=extent["chunks"],
-        received_at=first["recorded_at"],
-        received=received,
-        request=b"".join(pieces) if with_bodies else None,
-        attempts=len(attempts),
-        open_attempts=[attempt for number, attempt in sorted(attempts.items()) if number not in paid],
+        received_at=events[0]["recorded_at"],
+        received={**_RECEIVED_NOTHING, **reading.received},
+        request=reading.body(0) if with_bodies else None,
+        attempts=len(reading.attempts),
+        open_attempts=reading.open_attempts(),
+        is_readable=bool(reading.received),
     )
+
+
+class _Reading:
+    """Takes in the events of one call in order of version."""
+
+    def __init__(self) -> None:
+        self.received: dict[str, Any] = {}
+        self.attempts: dict[int, OpenAttempt] = {}
+        self._paid: set[int] = set()
+        #: The pieces of each body, by the version of the event that it began with.
+        self._pieces: dict[int, list[bytes]] = {}
+        #: Where the chunks and the body of each attempt began.
+        self._chunks: dict[int, list[int]] = {}
+        self._bodies: dict[int, int] = {}
+
+    def take(self, event: asyncpg.Record) -> None:
+        kind, version = event["type"], event["version"]
+        if event["body"] is not None and kind != BODY_PART:
+            self._pieces[version] = [event["body"]]
+        if kind == CHUNK_RECEIVED:
+            self._chunks.setdefault(len(self.attempts), []).append(version)
+            return
+        facts = json.loads(event["facts"])
+        if kind == BODY_PART:
+            self._pieces.setdefault(facts.get("of", version), []).append(event["body"] or b"")
+        elif kind == CALL_RECEIVED:
+            self.received = facts
+        elif kind == ATTEMPT_STARTED or (kind == EVENT_UNSTORABLE and facts.get("type") == ATTEMPT_STARTED):
+            # Attempts of a call are numbered from 1 without a gap, so the place tells what cut facts may not.
+            number = len(self.attempts) + 1
+            self.attempts[number] = OpenAttempt(event["recorded_at"], {**_STARTED_NOTHING, **facts, "attempt": number})
+        elif kind == COST_RECORDED:
+            self._paid.add(facts.get("attempt", len(self.attempts)))
+        elif kind == ATTEMPT_ANSWERED and self.attempts:
+            self.attempts[len(self.attempts)].http_status = facts.get("status")
+        elif kind == BODY_RECEIVED:
+            self._bodies[len(self.attempts)] = version
+
+    def body(self, version: int) -> bytes:
+        """Return the body that began with the event of that version, as far as it came."""
+        return b"".join(self._pieces.get(version, []))
+
+    def open_attempts(self) -> list[OpenAttempt]:
+        """Return the attempts without a cost, in order."""
+        unpaid: list[OpenAttempt] = []
+        for number, attempt in self.attempts.items():
+            if number not in self._paid:
+                attempt.chunks = [
+                    self.body(version) for version in self._chunks.get(number, []) if version in self._pieces
+                ]
+                attempt.body = self.body(self._bodies[number]) if number in self._bodies else None
+                unpaid.append(attempt)
+        return unpaid

@@ -19,9 +19,10 @@ from ledger import chain
 from ledger.encoding import encode_facts
 from ledger.events import CALL_ABANDONED, COST_RECORDED, JOURNAL_SEALED
 from ledger.facts import abandoned, cost_recorded, dimensions
-from ledger.journal.open_calls import OpenAttempt, OpenCall, read_open_calls
+from ledger.journal.backend import Backend, end_backend
+from ledger.journal.open_calls import OpenAttempt, OpenCall, open_call_ids, read_open_call
 from ledger.journal.rows import COLUMNS, Entry, copy_data, leaf, row
-from ledger.money.cost import Charge
+from ledger.money.cost import Charge, unknown_cost
 from ledger.postgres.connect import connect
 
 logger = logging.getLogger(__name__)
@@ -31,12 +32,13 @@ Estimate = Callable[[OpenCall, OpenAttempt], Charge]
 
 _LOCK_TIMEOUT: Final = "1s"
 _ROUNDS_MAX: Final = 50
+#: A takeover that takes longer, for example since a backend hangs, is given up; the next look tries again.
+TAKEOVER_TIMEOUT_S: Final = 300.0
 _LAST = "SELECT seq, type, chain FROM ledger.events WHERE journal_id = $1 ORDER BY seq DESC LIMIT 1"
 _SEALED = """
 UPDATE ledger.journals SET sealed_at = clock_timestamp(), sealed_seq = $2 WHERE journal_id = $1 AND sealed_at IS NULL
 """
 _BACKEND = "SELECT backend_pid, backend_start FROM ledger.journals WHERE journal_id = $1"
-_TERMINATE = "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 
 
 class TakeoverError(Exception):
@@ -58,16 +60,17 @@ async def take_over(url: str, journal_id: UUID, estimate: Estimate, reason: str 
 
     Raises:
         TakeoverError: the writer kept getting in first, or a lock could not be had.
-        OSError, asyncpg.PostgresError: the database is out of reach or refuses.
+        OSError, TimeoutError, asyncpg.PostgresError: the database is out of reach, hangs or refuses.
     """
-    connection = await connect(url, purpose="recovery", lock_timeout=_LOCK_TIMEOUT, statement_timeout="5min")
-    try:
-        for _ in range(_ROUNDS_MAX):
-            result = await _one_round(connection, url, journal_id, estimate, reason)
-            if result is not None:
-                return result
-    finally:
-        connection.terminate()
+    async with asyncio.timeout(TAKEOVER_TIMEOUT_S):
+        connection = await connect(url, purpose="recovery", lock_timeout=_LOCK_TIMEOUT, statement_timeout="5min")
+        try:
+            for _ in range(_ROUNDS_MAX):
+                result = await _one_round(connection, url, journal_id, estimate, reason)
+                if result is not None:
+                    return result
+        finally:
+            connection.terminate()
     raise TakeoverError(f"journal {journal_id}: its writer still appends, after {_ROUNDS_MAX} rounds")
 
 
@@ -79,8 +82,14 @@ async def _one_round(
         await connection.execute(_SEALED, journal_id, last["seq"])
         return Takeover(journal_id, won=False, sealed_seq=last["seq"], abandoned=0)
     last_seq, last_chain = (0, chain.START) if last is None else (last["seq"], last["chain"])
-    calls = await read_open_calls(connection, journal_id, last_seq)
-    entries = await asyncio.to_thread(_closing, journal_id, last_seq, calls, estimate, reason)
+    closing = _Closing(journal_id, last_seq)
+    closed = 0
+    for call_id, ended in await open_call_ids(connection, journal_id, last_seq):
+        # One at a time: the bodies of all open calls together would not fit into the memory.
+        call = await read_open_call(connection, journal_id, last_seq, call_id, ended=ended)
+        closing.append_call(call, await asyncio.to_thread(_end_of, call, journal_id, estimate, reason))
+        closed += not ended
+    entries = closing.sealed(reason)
     identity = journal_id.bytes
     value = chain.link(last_chain, [leaf(identity, entry) for entry in entries])
     data = copy_data([row(identity, entry) for entry in entries], value)
@@ -95,7 +104,6 @@ async def _one_round(
         return None
     sealed_seq = entries[-1].seq
     await connection.execute(_SEALED, journal_id, sealed_seq)
-    closed = sum(1 for call in calls if not call.ended)
     logger.warning("journal %s: taken over (%s) at seq %d, %d calls abandoned", journal_id, reason, sealed_seq, closed)
     return Takeover(journal_id, won=True, sealed_seq=sealed_seq, abandoned=closed)
 
@@ -107,28 +115,41 @@ async def _terminate_writer(url: str, journal_id: UUID) -> None:
     """
     connection = await connect(url, purpose="recovery", role=None, statement_timeout="10s")
     try:
-        backend = await connection.fetchrow(_BACKEND, journal_id)
-        if backend is not None and backend["backend_pid"] is not None:
-            await connection.execute(_TERMINATE, backend["backend_pid"], backend["backend_start"])
-            logger.warning("journal %s: ended backend %d, which held its lock", journal_id, backend["backend_pid"])
+        row = await connection.fetchrow(_BACKEND, journal_id)
+        if row is not None and row["backend_pid"] is not None:
+            ended = await end_backend(connection, Backend(row["backend_pid"], row["backend_start"]))
+            logger.warning(
+                "journal %s: its lock is held; its writer's backend %d %s",
+                journal_id, row["backend_pid"], "was ended" if ended else "is not there, or does not end",
+            )  # fmt: skip
     finally:
         connection.terminate()
 
 
-def _closing(journal_id: UUID, last_seq: int, calls: list[OpenCall], estimate: Estimate, reason: str) -> list[Entry]:
-    """Return the entries that close a journal: for each open call its end and its costs, then the seal."""
-    now_us = time.time_ns() // 1_000
-    entries: list[Entry] = []
+class _Closing:
+    """The entries that close a journal: for each open call its end and its costs, then the seal."""
 
-    def append(call_id: bytes | None, version: int | None, type_: str, facts: Mapping[str, Any]) -> None:
-        seq = last_seq + len(entries) + 1
-        entries.append(Entry(seq, call_id, version, type_.encode(), encode_facts(facts), None, now_us, None))
+    def __init__(self, journal_id: UUID, last_seq: int) -> None:
+        self._journal_id = journal_id
+        self._last_seq = last_seq
+        self._now_us = time.time_ns() // 1_000
+        self._entries: list[Entry] = []
 
-    for call in calls:
-        for offset, (type_, facts) in enumerate(_end_of(call, journal_id, estimate, reason)):
-            append(call.call_id.bytes, call.last_version + 1 + offset, type_, facts)
-    append(None, None, JOURNAL_SEALED, {"reason": reason, "last_seq": last_seq + len(entries) + 1})
-    return entries
+    def append_call(self, call: OpenCall, ending: list[tuple[str, dict[str, Any]]]) -> None:
+        for version, (type_, facts) in enumerate(ending, call.last_version + 1):
+            self._append(call.call_id.bytes, version, type_, facts)
+
+    def sealed(self, reason: str) -> list[Entry]:
+        self._append(None, None, JOURNAL_SEALED, {"reason": reason, "last_seq": self._next_seq})
+        return self._entries
+
+    @property
+    def _next_seq(self) -> int:
+        return self._last_seq + len(self._entries) + 1
+
+    def _append(self, call_id: bytes | None, version: int | None, type_: str, facts: Mapping[str, Any]) -> None:
+        entry = Entry(self._next_seq, call_id, version, type_.encode(), encode_facts(facts), None, self._now_us, None)
+        self._entries.append(entry)
 
 
 def _end_of(call: OpenCall, journal_id: UUID, estimate: Estimate, reason: str) -> list[tuple[str, dict[str, Any]]]:
@@ -151,7 +172,7 @@ def _end_of(call: OpenCall, journal_id: UUID, estimate: Estimate, reason: str) -
             received_at=call.received_at,
             deployment=attempt.facts["deployment"],
         )
-        charge = estimate(call, attempt)
+        charge = estimate(call, attempt) if call.is_readable else unknown_cost("what was asked is not in the book")
         final = attempt is latest and attempt.number == call.attempts
         events.append((COST_RECORDED, cost_recorded(charge, attempt=attempt.number, final=final, dims=dims)))
     return events

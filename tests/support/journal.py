@@ -85,10 +85,10 @@ def unknown(_call: OpenCall, _attempt: OpenAttempt) -> Charge:
 
 @asynccontextmanager
 async def journals_at(
-    url: str, settings: JournalSettings | None = None, *, close_s: float = 10.0, **identity: Any
+    url: str, settings: JournalSettings | None = None, *, close_s: float = 10.0, identity: dict[str, Any] | None = None
 ) -> AsyncGenerator[Journals]:
     """Open a process's journals for a test, and close them."""
-    journals = Journals(url, {**writer_identity("test"), **identity}, settings)
+    journals = Journals(url, {**writer_identity("test"), **(identity or {})}, settings)
     await journals.open()
     try:
         yield journals
