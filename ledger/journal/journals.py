@@ -19,16 +19,24 @@ import asyncpg
 from ledger.encoding import encode_facts
 from ledger.errors import FencedError, LedgerUnavailableError
 from ledger.events import JOURNAL_OPENED, Position
+from ledger.journal.backend import connect_writer
 from ledger.journal.call_log import CallLog
-from ledger.journal.writer import Writer, connect_writer
+from ledger.journal.writer import Writer
 from ledger.postgres.connect import CONNECTION_LOST, connect
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 2.0
+_TEND_S: Final = 0.25
+#: A new journal's first event is durable within this time, or it is tried again with another journal.
+_OPEN_TIMEOUT_S: Final = 15.0
+_SEAL_TIMEOUT_S: Final = 10.0
+_RETRY_S: Final = 1.0
 _LINKS_MAX: Final = 16
 _OPEN = "SELECT ledger.open_journal($1::jsonb, $2, $3)"
-_BEAT = "UPDATE ledger.journals SET heartbeat = heartbeat + 1 WHERE journal_id = ANY($1::uuid[])"
+_BEAT = """
+UPDATE ledger.journals SET heartbeat = heartbeat + 1 WHERE journal_id = ANY($1::uuid[]) RETURNING journal_id, sealed_at
+"""
 #: The heads of the latest journals before this one: where each ended, or stood, when this one began.
 _HEADS = """
 SELECT j.journal_id, e.seq, encode(e.chain, 'hex') AS chain
@@ -84,6 +92,8 @@ class Journals:
             asyncio.create_task(self._beat(), name="journal heartbeat"),
             asyncio.create_task(self._tend(), name="journal rotation"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(_report)
 
     @property
     def current(self) -> Writer:
@@ -157,6 +167,15 @@ class Journals:
         await writer.durable(entry.seq)
         return Position(writer.journal_id, entry.seq)
 
+    def refuse_calls(self) -> None:
+        """Take no new calls from now on; those that run go on to their end."""
+        self._closing = True
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether new calls are refused because the process ends."""
+        return self._closing
+
     def own_ids(self) -> set[UUID]:
         """Return the ids of the journals that this process still writes."""
         return {writer.journal_id for writer in self._writers() if writer.fenced is None}
@@ -167,30 +186,47 @@ class Journals:
         return lost
 
     async def publish(self, type_: str, many: list[dict[str, Any]], timeout_s: float = 60.0) -> Position | None:
-        """Append many events of administration of one type; return the last one's place once all are durable."""
+        """Append many events of administration of one type; return the last one's place once all are durable.
+
+        Raises:
+            LedgerUnavailableError: they were not durable within `timeout_s`; some, or all, may become so later.
+        """
         writer = self.current
         seq = None
-        for facts in many:
-            seq = writer.append(None, None, type_.encode(), encode_facts(facts)).seq
-        if seq is None:
-            return None
-        async with asyncio.timeout(timeout_s):
-            await writer.durable(seq)
+        try:
+            async with asyncio.timeout(timeout_s):
+                for facts in many:
+                    while writer.pending_bytes >= self.settings.buffer_bytes:
+                        await writer.progress()
+                    seq = writer.append(None, None, type_.encode(), encode_facts(facts)).seq
+                if seq is None:
+                    return None
+                await writer.durable(seq)
+        except (TimeoutError, FencedError) as error:
+            raise LedgerUnavailableError(f"{len(many)} events could not be made durable") from error
         return Position(writer.journal_id, seq)
 
     async def _open_one(self) -> Writer:
-        connection, pid, start = await connect_writer(self._url)
+        connection, backend = await connect_writer(self._url)
         try:
-            journal_id: UUID = await connection.fetchval(_OPEN, json.dumps(self._identity), pid, start)  # pyright: ignore[reportAssignmentType] the function returns one
-            heads = await connection.fetch(_HEADS, journal_id, _LINKS_MAX)
+            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                identity = json.dumps(self._identity)
+                journal_id: UUID = await connection.fetchval(_OPEN, identity, backend.pid, backend.started_at)  # pyright: ignore[reportAssignmentType] the function returns one
+                heads = await connection.fetch(_HEADS, journal_id, _LINKS_MAX)
         except BaseException:
             connection.terminate()
             raise
-        writer = Writer(self._url, journal_id, connection, self._on_flush)
+        writer = Writer(self._url, journal_id, connection, backend, self._on_flush)
         links = [[str(head["journal_id"]), head["seq"], head["chain"]] for head in heads]
         entry = writer.append(None, None, JOURNAL_OPENED.encode(), encode_facts({**self._identity, "links": links}))
         writer.start()
-        await writer.durable(entry.seq)
+        try:
+            async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                await writer.durable(entry.seq)
+        except BaseException:
+            # Nobody will write there; it is sealed as dead when its lease has run out.
+            await writer.stop()
+            raise
         return writer
 
     def _is_due(self, writer: Writer) -> bool:
@@ -208,13 +244,14 @@ class Journals:
         """Replace a fenced or full journal, and seal older ones whose calls have ended."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.25):
+                async with asyncio.timeout(_TEND_S):
                     await self._wake.wait()
             self._wake.clear()
             try:
                 await self._tend_once()
             except (*CONNECTION_LOST, asyncpg.PostgresError, FencedError) as error:
                 logger.warning("journals: opening or sealing failed, trying again: %s: %s", type(error).__name__, error)
+                await asyncio.sleep(_RETRY_S)
 
     async def _tend_once(self) -> None:
         if self._is_due(self.current) and not self._closing:
@@ -223,30 +260,40 @@ class Journals:
             self._older.append(former)
             logger.info("journal %s follows %s", successor.journal_id, former.journal_id)
         for writer in [older for older in self._older if older.fenced is not None or older.open_calls == 0]:
-            self._older.remove(writer)
+            if writer.lost_tail:
+                self.lost_tails.append(writer.journal_id)
             if writer.fenced is None:
-                await writer.seal("clean", timeout_s=30.0)
+                await writer.seal("clean", _SEAL_TIMEOUT_S)
             else:
-                if writer.lost_tail:
-                    self.lost_tails.append(writer.journal_id)
                 await writer.stop()
+            self._older.remove(writer)
 
     async def _beat(self) -> None:
         """Raise the counters of this process's journals, over a connection of its own."""
         connection: asyncpg.Connection | None = None
-        while True:
-            try:
-                async with asyncio.timeout(HEARTBEAT_S * 2):
-                    if connection is None or connection.is_closed():
-                        connection = await connect(self._url, purpose="heartbeat", lock_timeout="2s")
-                    ids = [writer.journal_id for writer in self._writers() if writer.fenced is None]
-                    await connection.execute(_BEAT, ids)
-            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-                logger.debug("heartbeat missed: %s: %s", type(error).__name__, error)
-                if connection is not None:
-                    connection.terminate()
-                connection = None
-            await asyncio.sleep(HEARTBEAT_S)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(HEARTBEAT_S * 2):
+                        if connection is None or connection.is_closed():
+                            connection = await connect(self._url, purpose="heartbeat", lock_timeout="2s")
+                        await self._beat_once(connection)
+                except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+                    logger.debug("heartbeat missed: %s: %s", type(error).__name__, error)
+                    if connection is not None:
+                        connection.terminate()
+                    connection = None
+                await asyncio.sleep(HEARTBEAT_S)
+        finally:
+            if connection is not None:
+                connection.terminate()
+
+    async def _beat_once(self, connection: asyncpg.Connection) -> None:
+        writers = {writer.journal_id: writer for writer in self._writers() if writer.fenced is None}
+        for row in await connection.fetch(_BEAT, list(writers)):
+            if row["sealed_at"] is not None:
+                writers[row["journal_id"]].notice_sealed()
+                self._wake.set()
 
     async def close(self, timeout_s: float) -> None:
         """Seal every journal, within `timeout_s` in all; what cannot be sealed is left to recovery."""
@@ -275,3 +322,9 @@ class Journals:
             "pending_bytes": self.pending_bytes,
             "lost_tails": [str(journal_id) for journal_id in self.lost_tails],
         }
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Say that a loop which runs for ever has ended; without it journals are neither kept alive nor replaced."""
+    if not task.cancelled() and task.exception() is not None:
+        logger.critical("the task %r has ended: restart this process", task.get_name(), exc_info=task.exception())

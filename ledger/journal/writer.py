@@ -5,22 +5,21 @@ ones whose calls still run) are kept by `journals.py`.
 """
 
 import asyncio
-import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 
+from ledger.encoding import encode_facts
 from ledger.errors import FencedError
 from ledger.events import JOURNAL_SEALED
+from ledger.journal.backend import Backend, connect_writer
 from ledger.journal.outbox import Outbox, Verdict
 from ledger.journal.rows import COLUMNS, Entry, Owner
-from ledger.postgres.connect import APP_ROLE, CONNECTION_LOST, connect
+from ledger.postgres.connect import CONNECTION_LOST
 
 logger = logging.getLogger(__name__)
 
@@ -43,47 +42,39 @@ _ATTACH = "UPDATE ledger.journals SET backend_pid = $2, backend_start = $3 WHERE
 _SEALED = "UPDATE ledger.journals SET sealed_at = clock_timestamp(), sealed_seq = $2 WHERE journal_id = $1"
 
 
-async def connect_writer(url: str) -> tuple[asyncpg.Connection, int, datetime]:
-    """Open a journal's connection; return it with its backend's process id and start.
-
-    The start is read as the login, which may see it, before the session becomes the application's role.
-    """
-    connection = await connect(url, purpose="journal", role=None, lock_timeout="5s", statement_timeout="0")
-    try:
-        pid, start = await connection.fetchrow(  # type: ignore[misc] a row of two columns
-            "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-        )
-        if await connection.fetchval("SHOW synchronous_commit") == "off":
-            # The promises are about acknowledged commits; a database set to lose them would break every one.
-            await connection.execute("SET synchronous_commit = on")
-        await connection.execute(f"SET ROLE {APP_ROLE}")
-    except BaseException:
-        connection.terminate()
-        raise
-    return connection, pid, start
-
-
 class Writer:
     """The only writer of one journal, in the process that opened it."""
 
     def __init__(
-        self, url: str, journal_id: UUID, connection: asyncpg.Connection, on_flush: Callable[[], None]
+        self,
+        url: str,
+        journal_id: UUID,
+        connection: asyncpg.Connection,
+        backend: Backend,
+        on_flush: Callable[[], None],
     ) -> None:
         self.journal_id = journal_id
         self.opened_at = time.monotonic()
         self.open_calls = 0
         self.flushes = 0
+        #: Why the journal takes nothing more; None while it does.
         self.fenced: str | None = None
+        #: Whether that is because acknowledged events are no longer in the database.
+        self.lost_tail = False
         self._url = url
         self._connection: asyncpg.Connection | None = connection
+        self._backend = backend
         self._on_flush = on_flush
         self._outbox = Outbox(journal_id)
         self._work = asyncio.Event()
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        self._space: list[asyncio.Future[None]] = []
+        #: Who waits for which seq, and who for any progress at all; whoever gives up takes himself out.
+        self._waiters: dict[asyncio.Future[None], int] = {}
+        self._space: set[asyncio.Future[None]] = set()
         self._disconnected_at: float | None = None
+        self._failures = 0
         self._flush_began: float | None = None
         self._closing = False
+        self._sealing = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -133,6 +124,8 @@ class Writer:
         """
         if self.fenced is not None:
             raise FencedError(self.fenced)
+        if self._sealing:
+            raise FencedError(f"journal {self.journal_id} is being sealed")
         entry = self._outbox.append(call_id, version, type_, facts, body, time.time_ns() // 1_000, owner)
         self._work.set()
         return entry
@@ -147,17 +140,23 @@ class Writer:
             return
         if self.fenced is not None:
             raise FencedError(self.fenced)
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append((seq, waiter))
-        await waiter
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = seq
+        try:
+            await waiter
+        finally:
+            self._waiters.pop(waiter, None)
 
     async def progress(self) -> None:
         """Wait until a flush has been acknowledged, or the journal has been fenced."""
         if self.fenced is not None or not self._outbox.pending_bytes:
             return
-        waiter = asyncio.get_running_loop().create_future()
-        self._space.append(waiter)
-        await waiter
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._space.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._space.discard(waiter)
 
     async def _run(self) -> None:
         while self.fenced is None:
@@ -186,8 +185,10 @@ class Writer:
                 await self._connection.copy_to_table(
                     "events", schema_name="ledger", columns=COLUMNS, format="binary", source=memoryview(data)
                 )
-        except asyncpg.UniqueViolationError:
-            await self._reconcile()
+        except asyncpg.UniqueViolationError as error:
+            if await self._reconcile() is Verdict.RESEND:
+                # The key was taken, yet nothing is there: not to be asked again and again without a pause.
+                self._lost(error)
         except _DATA_ERRORS as error:
             logger.error("journal %s: Postgres refused the data of a flush: %s", self.journal_id, error)  # noqa: TRY400 - the trace says nothing more
             self._outbox.narrow(f"{type(error).__name__}: {error}")
@@ -201,29 +202,26 @@ class Writer:
     def _acknowledge(self) -> None:
         batch = self._outbox.acknowledge()
         self.flushes += 1
+        self._failures = 0
         if self._disconnected_at is not None:
             logger.warning("journal %s: the database is back after %.1f s", self.journal_id, self.disconnected_s)
             self._disconnected_at = None
-        if self._waiters:
-            still: list[tuple[int, asyncio.Future[None]]] = []
-            for waiting in self._waiters:
-                seq, waiter = waiting
-                if seq > batch.last_seq:
-                    still.append(waiting)
-                elif not waiter.done():
-                    waiter.set_result(None)
-            self._waiters = still
+        for waiter in [waiter for waiter, seq in self._waiters.items() if seq <= batch.last_seq]:
+            del self._waiters[waiter]
+            if not waiter.done():
+                waiter.set_result(None)
         self._release_space()
         self._on_flush()
 
     def _release_space(self) -> None:
-        waiting, self._space = self._space, []
+        waiting, self._space = self._space, set()
         for waiter in waiting:
             if not waiter.done():
                 waiter.set_result(None)
 
     def _lost(self, error: BaseException) -> None:
         """Give up the connection. Whether the flush under way was committed is found out by the next one."""
+        self._failures += 1
         if self._disconnected_at is None:
             self._disconnected_at = time.monotonic()
             logger.error("journal %s: lost the database: %s: %s", self.journal_id, type(error).__name__, error)
@@ -232,32 +230,29 @@ class Writer:
             connection.terminate()
 
     async def _reconnect(self) -> None:
-        for attempt in range(1_000_000):
-            if self.fenced is not None:
-                return
-            try:
-                async with asyncio.timeout(FLUSH_TIMEOUT_S):
-                    connection, pid, start = await connect_writer(self._url)
-                    self._connection = connection
-                    await connection.execute(_ATTACH, self.journal_id, pid, start)
-                await self._reconcile()
-            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-                self._lost(error)
-            if self._connection is not None:
-                return
-            await asyncio.sleep(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
+        """Try once to get a connection and to find out where the journal ends, the later the more often it failed."""
+        await asyncio.sleep(_BACKOFF_S[min(self._failures, len(_BACKOFF_S)) - 1] if self._failures else 0)
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT_S):
+                # The former backend may still hold the key of the flush under way, and so keep everybody out.
+                self._connection, self._backend = await connect_writer(self._url, self._backend)
+                await self._connection.execute(_ATTACH, self.journal_id, self._backend.pid, self._backend.started_at)
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            self._lost(error)
+            return
+        await self._reconcile()
 
-    async def _reconcile(self) -> None:
-        """Read where the journal ends and act on it: go on, acknowledge, or stop for good."""
+    async def _reconcile(self) -> Verdict | None:
+        """Read where the journal ends and act on it: go on, acknowledge, or stop for good; None when out of reach."""
         connection = self._connection
         if connection is None:
-            return
+            return None
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT_S):
                 last = await connection.fetchrow(_LAST, self.journal_id)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             self._lost(error)
-            return
+            return None
         last_seq, last_chain = (0, None) if last is None else (last["seq"], last["chain"])
         verdict = self._outbox.judge(last_seq, last_chain)
         if verdict is Verdict.ACKNOWLEDGE:
@@ -265,61 +260,70 @@ class Writer:
         elif verdict is Verdict.FENCED:
             self._fence(f"journal {self.journal_id} was taken over at seq {last_seq}")
         elif verdict is Verdict.LOST_TAIL:
+            self.lost_tail = True
             self._fence(
                 f"the database went back in time: journal {self.journal_id} ends at seq {last_seq}, "
                 f"but seq {self._outbox.acknowledged_seq} had been acknowledged"
             )
-        elif self._disconnected_at is not None and not self._outbox.pending_bytes:
-            self._disconnected_at = None
+        return verdict
 
-    @property
-    def lost_tail(self) -> bool:
-        """Whether the journal ended because acknowledged events are no longer in the database."""
-        return self.fenced is not None and self.fenced.startswith("the database went back")
+    def notice_sealed(self) -> None:
+        """Take note that somebody else has sealed this journal, so that an idle one is replaced before it is needed.
+
+        With something to write it finds out by itself.
+        """
+        if self.fenced is None and not self._sealing and not self._outbox.pending_bytes:
+            self._fence(f"journal {self.journal_id} was taken over while it was idle")
+            self._work.set()
 
     def _fence(self, reason: str) -> None:
         logger.error("%s; a new journal will be opened, the calls of this one are cut", reason)
+        self._refuse(reason)
+        self._on_flush()
+
+    def _refuse(self, reason: str) -> None:
+        """Take nothing more, and tell all who wait."""
         self.fenced = reason
         self._outbox.rest()
-        waiters, self._waiters = self._waiters, []
-        for _, waiter in waiters:
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(FencedError(reason))
         self._release_space()
-        self._on_flush()
 
     async def seal(self, reason: str, timeout_s: float) -> bool:
         """Append `journal.sealed`, write what is left and close; return whether that was done within `timeout_s`.
 
         A journal that could not be sealed is taken over by the next process that sees it dead.
         """
-        done = False
         try:
             async with asyncio.timeout(timeout_s):
                 facts = {"reason": reason, "last_seq": self.last_seq + 1}
-                entry = self.append(
-                    None, None, JOURNAL_SEALED.encode(), json.dumps(facts, sort_keys=True).replace(" ", "").encode()
-                )
+                entry = self.append(None, None, JOURNAL_SEALED.encode(), encode_facts(facts))
+                self._sealing = True
                 await self.durable(entry.seq)
                 if self._connection is not None:
                     await self._connection.execute(_SEALED, self.journal_id, entry.seq)
-                done = True
         except (TimeoutError, FencedError, *CONNECTION_LOST, asyncpg.PostgresError) as error:
             logger.error("journal %s: not sealed: %s: %s", self.journal_id, type(error).__name__, error)  # noqa: TRY400 - expected in an outage
-        await self.stop()
-        return done
+            return False
+        finally:
+            await self.stop()
+        return True
 
     async def stop(self) -> None:
-        """End the flushing task and close the connection, without waiting for anything."""
+        """End the flushing task and close the connection; whoever still waits is told that it was in vain."""
         self._closing = True
         self._work.set()
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            # Not `await self._task`: whoever cancels this very wait must not be mistaken for the task's own end.
+            await asyncio.wait([self._task])
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+        if self.fenced is None:
+            self._refuse(f"journal {self.journal_id} was closed")
 
     def status(self) -> dict[str, Any]:
         """Return what `llm ledger status` and /health tell of this journal."""
