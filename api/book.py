@@ -61,12 +61,11 @@ class Book:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Take over what ended processes of this machine left behind, open a journal, start to fold and to watch.
+        """Take over what ended processes of this machine left behind, and start to fold and to watch.
 
         Raises:
             OSError, asyncpg.PostgresError: the database cannot be reached or refuses.
         """
-        await self.journals.open()
         await self.watch.recover_at_start()
         self._start(self.projector.run(), "projections")
         self._start(self.watch.run(), "watch")

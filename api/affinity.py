@@ -1,0 +1,84 @@
+"""Who may refer to an earlier response, and which deployment knows it.
+
+A response lies at the deployment that made it, and belongs to the key that asked for it: one key never sees another's,
+neither by reading it nor by continuing it. The book knows both.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import asyncpg
+
+from api.auth import Caller
+from api.errors import bad_request, not_found, unavailable
+from ledger.postgres.connect import CONNECTION_LOST, connect
+from llm.deployment import Deployment
+from llm.engine import Engine
+from llm.request import ClientRequest
+
+_FIND: Final = """
+SELECT key_id, deployment FROM ledger.calls WHERE response_id = $1 ORDER BY received_at LIMIT 1
+"""
+_ID_CHARS_MAX: Final = 512
+_COLLECTION: Final = frozenset({"/responses", "/responses/compact", "/responses/input_tokens"})
+#: A response may be referred to before its call has been folded: look again after these pauses.
+_PAUSES_S: Final = (0.0, 0.15, 0.35)
+
+
+class Affinity:
+    """Looks up earlier responses, over a connection of its own."""
+
+    def __init__(self, url: str, engine: Engine) -> None:
+        self._url = url
+        self._engine = engine
+        self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+
+    async def pinned(self, request: ClientRequest, caller: Caller) -> Deployment | None:
+        """Return the deployment that a call must go to; None when any will do.
+
+        Raises:
+            ApiFailure: 404 or 400 for a response that is not this key's, or unknown to the book.
+        """
+        if request.path not in _COLLECTION:
+            return await self._of_path(request, caller)
+        previous = request.member("previous_response_id")
+        if not isinstance(previous, str) or not previous:
+            return None
+        found = await self._find(previous[:_ID_CHARS_MAX])
+        if found is None:
+            return None
+        if not caller.is_admin and found["key_id"] != caller.key_id:
+            message = f"Previous response with id '{previous[:_ID_CHARS_MAX]}' not found."
+            raise bad_request(message, param="previous_response_id", code="previous_response_not_found")
+        return self._engine.router.deployment(found["deployment"])
+
+    async def _of_path(self, request: ClientRequest, caller: Caller) -> Deployment:
+        response_id = request.path.split("/")[2][:_ID_CHARS_MAX]
+        found = await self._find(response_id)
+        if found is None or (not caller.is_admin and found["key_id"] != caller.key_id):
+            if caller.is_admin and found is None:
+                return self._engine.router.first_of_all()
+            raise not_found(f"Response with id '{response_id}' not found.", code="not_found")
+        return self._engine.router.deployment(found["deployment"]) or self._engine.router.first_of_all()
+
+    async def _find(self, response_id: str) -> Any:
+        for pause_s in _PAUSES_S:
+            await asyncio.sleep(pause_s)
+            try:
+                async with self._turn, asyncio.timeout(5):
+                    if self._connection is None or self._connection.is_closed():
+                        self._connection = await connect(self._url, purpose="affinity", statement_timeout="5s")
+                    found = await self._connection.fetchrow(_FIND, response_id)
+            except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+                await self.close()
+                raise unavailable("The ledger's database cannot be reached, so no response can be found.") from error
+            if found is not None:
+                return found
+        return None
+
+    async def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()

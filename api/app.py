@@ -1,0 +1,244 @@
+"""The application: everything is wired here, and nowhere else.
+
+An ASGI callable that sends calls straight to `calls.py` and everything else to FastAPI. The command line makes it, with
+uvicorn around it; a worker process makes its own from the environment that its parent prepared.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Final
+
+from api.affinity import Affinity
+from api.asgi_client import Receive, Scope, Send
+from api.auth import Authenticator
+from api.book import Book
+from api.calls import Calls, path_of_call
+from api.config import Config
+from api.context import Context
+from api.keyring import CachedKeyring
+from api.prices import load_prices
+from api.version import VERSION
+from api.web import make_web
+from ledger.events import CONFIG_LOADED
+from ledger.journal.journals import JournalSettings
+from ledger.postgres.connect import connect, engine
+from ledger.postgres.migrate import check
+from llm.deployment import Deployment
+from llm.engine import Engine, EngineSettings
+from llm.relay import RelaySettings
+from llm.router import Router, Routing
+from llm.upstream_http import HttpUpstream
+from llm.upstream_mock import MockUpstream
+
+logger = logging.getLogger(__name__)
+
+_READS_POOL: Final = 6
+_READS_TIMEOUT: Final = "30s"
+_PARENT_POLL_S: Final = 1.0
+_SEAL_TIMEOUT_S: Final = 5.0
+
+
+class Application:
+    """One process of the proxy, as ASGI."""
+
+    def __init__(self, config: Config, database_url: str, master_key: str, parent_pid: int | None = None) -> None:
+        self.config = config
+        self._url = database_url
+        self._master_key = master_key
+        self._parent_pid = parent_pid
+        self._web = make_web()
+        self._calls: Calls | None = None
+        self._context: Context | None = None
+        self._affinity: Affinity | None = None
+        self._upstream = HttpUpstream()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ending: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's event, as ASGI says."""
+        if scope["type"] == "http":
+            path = path_of_call(scope["path"])
+            if path is not None and self._calls is not None:
+                await self._calls.serve(scope, receive, send, path)
+                return
+            await self._web(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008, "reason": "WebSockets are not served here"})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:  # the edge: whatever keeps the proxy from starting is said, and it does not start
+            logger.exception("the proxy cannot start")
+            await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def start(self) -> None:
+        """Open the book, load the prices, follow the keys.
+
+        Raises:
+            SchemaMismatchError: the schema is not this version's.
+            PriceError: a price in the config cannot be used.
+            OSError, asyncpg.PostgresError: the database cannot be reached or refuses.
+        """
+        connection = await connect(self._url, purpose="start")
+        try:
+            await check(connection)
+        finally:
+            connection.terminate()
+        general = self.config.general
+        deployments = [deployment_of(entry, self.config) for entry in self.config.model_list]
+        book = Book(
+            self._url,
+            JournalSettings(
+                buffer_bytes=general.buffer_bytes,
+                call_buffer_bytes=general.call_buffer_bytes,
+                journal_events_max=general.journal_max_events,
+                journal_age_s=general.journal_max_age_s,
+            ),
+            lease_s=general.lease_s,
+            version=VERSION,
+        )
+        await book.journals.open()
+        book.prices = await load_prices(self._url, book.journals, book.projector, deployments)
+        await book.open()
+        await book.journals.administer(CONFIG_LOADED, _config_facts(self.config))
+        self._wire(book, deployments)
+        self._follow_signals()
+
+    def _wire(self, book: Book, deployments: Iterable[Deployment]) -> None:
+        keyring = CachedKeyring(self._url)
+        authenticator = Authenticator(self._master_key, keyring)
+        engine_of_calls = make_engine(self.config, deployments, self._upstream, book)
+        self._affinity = Affinity(self._url, engine_of_calls)
+        self._calls = Calls(
+            book, engine_of_calls, authenticator, keyring, self._affinity, self.config.general.max_request_bytes
+        )
+        self._context = Context(
+            config=self.config,
+            book=book,
+            reads=engine(self._url, purpose="reports", pool_size=_READS_POOL, statement_timeout=_READS_TIMEOUT),
+            authenticator=authenticator,
+            keyring=keyring,
+            engine=engine_of_calls,
+        )
+        self._web.state.context = self._context
+        self._tasks.append(asyncio.create_task(keyring.run(), name="keys"))
+        if self._parent_pid is not None:
+            self._tasks.append(asyncio.create_task(_follow_parent(self._parent_pid), name="parent"))
+
+    def _follow_signals(self) -> None:
+        """Begin to end the calls in flight with the signal itself: uvicorn says nothing before they have ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            former = signal.getsignal(number)
+            with suppress(ValueError):  # a server in a thread, as tests have it, gets no signals
+                signal.signal(number, _then(lambda: loop.call_soon_threadsafe(self.end_calls), former))
+
+    def end_calls(self) -> None:
+        """Let the calls in flight end within the grace period; take no new ones."""
+        if self._context is not None and self._ending is None:
+            self._context.book.journals.refuse_calls()
+            grace_s = self.config.general.shutdown_grace_s
+            self._ending = asyncio.create_task(self._context.engine.shut_down(grace_s), name="shutdown")
+
+    async def stop(self) -> None:
+        """End the calls, seal the journals, close everything."""
+        if self._context is None:
+            return
+        self.end_calls()
+        if self._ending is not None:
+            await self._ending
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._upstream.aclose()
+        await self._context.book.close(_SEAL_TIMEOUT_S)
+        await self._context.keyring.close()
+        if self._affinity is not None:
+            await self._affinity.close()
+        await self._context.reads.dispose()
+        self._calls = self._context = None
+
+
+def _then(first: Callable[[], object], former: Any) -> Callable[[int, FrameType | None], None]:
+    def handle(number: int, frame: FrameType | None) -> None:
+        first()
+        if callable(former):
+            former(number, frame)
+
+    return handle
+
+
+def deployment_of(entry: Any, config: Config) -> Deployment:
+    """Return a deployment from an entry of `model_list`."""
+    timeout_s = entry.timeout_s if entry.timeout_s is not None else config.llm.request_timeout_s
+    return Deployment(
+        deployment_id=entry.deployment_id,
+        model_name=entry.model_name,
+        upstream_model=entry.upstream_model,
+        api_base=entry.api_base,
+        api_key=entry.api_key,
+        mock_response=entry.mock_response,
+        weight=entry.weight,
+        rpm=entry.rpm,
+        tpm=entry.tpm,
+        order=entry.order,
+        timeout_s=timeout_s,
+        stream_timeout_s=entry.stream_timeout_s if entry.stream_timeout_s is not None else timeout_s,
+        prices=entry.prices,
+    )
+
+
+def make_engine(config: Config, deployments: Iterable[Deployment], upstream: HttpUpstream, book: Book) -> Engine:
+    """Return an engine as the config says."""
+    general = config.general
+    routing = Routing(
+        num_retries=config.router.num_retries,
+        retry_after_s=config.router.retry_after_s,
+        fallbacks=config.router.fallbacks,
+        default_fallbacks=config.router.default_fallbacks,
+        max_fallbacks=config.router.max_fallbacks,
+    )
+    settings = EngineSettings(
+        relay=RelaySettings(
+            every_chunk=general.durability == "every_chunk",
+            ledger_wait_s=general.ledger_wait_s,
+            max_answer_bytes=general.max_answer_bytes,
+        ),
+        cancel_on_disconnect=general.on_disconnect == "cancel",
+        drain_timeout_s=general.drain_timeout_s,
+    )
+    router = Router(deployments, routing, random.Random())  # noqa: S311 - spreads load, guards nothing
+    return Engine(router, upstream, MockUpstream(), lambda: book.prices, book, settings)
+
+
+def _config_facts(config: Config) -> dict[str, Any]:
+    """Return what the book keeps of a config: which one it was and which models it served; no secrets."""
+    return {
+        "actor": "proxy",
+        "sha256": config.sha256,
+        "version": VERSION,
+        "models": sorted({entry.model_name for entry in config.model_list})[:500],
+    }
+
+
+async def _follow_parent(parent_pid: int) -> None:
+    """End this worker when its parent is gone: an orphan would keep the port and serve an old configuration."""
+    while os.getppid() == parent_pid:  # noqa: ASYNC110 - nobody tells a process that its parent has died
+        await asyncio.sleep(_PARENT_POLL_S)
+    logger.error("the parent process %d is gone; this worker ends", parent_pid)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,233 @@
+"""The hot route: `/responses` and what lies below it, from ASGI to the engine, without a framework in between.
+
+Reads and admits a call, writes `call.received`, hands over to `llm.engine`. What is refused after its key is known is
+in the book too, as `call.rejected`.
+"""
+
+import asyncio
+import time
+from typing import Any, Final
+
+from uuid_utils.compat import uuid7
+
+from api.affinity import Affinity
+from api.asgi_client import AsgiClient, ClientGoneError, Receive, Scope, Send, headers_of, read_body
+from api.auth import Authenticator, Caller
+from api.book import Book
+from api.errors import ApiFailure, bad_request, unavailable
+from api.identity import end_user_of, tags_of_call
+from api.keyring import CachedKeyring
+from ledger.errors import FencedError, LedgerUnavailableError
+from ledger.events import CALL_RECEIVED, CALL_REJECTED
+from llm.attempt import Call
+from llm.client import Head
+from llm.encodings import BodyTooLarge, EncodingError, UnsupportedEncoding
+from llm.engine import Engine
+from llm.errors import LEDGER_UNAVAILABLE, ApiError
+from llm.estimates import is_billable
+from llm.headers import of_request
+from llm.json_text import JsonError
+from llm.masking import mask_secrets
+from llm.record import Record
+from llm.relay import withheld
+from llm.request import ClientRequest, read_client_request
+
+PREFIXES: Final = ("/openai/v1", "/v1", "")
+_NEEDS_JSON: Final = frozenset({"/responses", "/responses/compact", "/responses/input_tokens"})
+_METHODS: Final = frozenset({"GET", "POST", "DELETE"})
+_QUERY_CHARS_MAX: Final = 4_096
+_MODEL_CHARS_MAX: Final = 256
+_LEDGER_WAIT_S: Final = 5.0
+
+
+def path_of_call(path: str) -> str | None:
+    """Return the path of a call below its prefix (`/responses...`); None for a path that is no call."""
+    for prefix in PREFIXES:
+        if path.startswith(prefix):
+            rest = path[len(prefix) :]
+            if rest == "/responses" or rest.startswith("/responses/"):
+                return rest.rstrip("/") if len(rest) > len("/responses") else rest
+    return None
+
+
+class Calls:
+    """Serves calls."""
+
+    def __init__(
+        self,
+        book: Book,
+        engine: Engine,
+        authenticator: Authenticator,
+        keyring: CachedKeyring,
+        affinity: Affinity,
+        max_request_bytes: int,
+    ) -> None:
+        self._book = book
+        self._engine = engine
+        self._authenticator = authenticator
+        self._keyring = keyring
+        self._affinity = affinity
+        self._max_request_bytes = max_request_bytes
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        """Serve one call to its end."""
+        began_s = time.monotonic()
+        client = AsgiClient(receive, send, None, began_s)
+        try:
+            headers = headers_of(scope)
+            caller = await self._authenticator.caller(headers)
+            self._require_ledger()
+            given = dict(headers)
+            body = await read_body(receive, given.get("content-length", ""), self._max_request_bytes)
+        except ApiFailure as failure:
+            await _refuse(client, failure.error)
+            return
+        except ClientGoneError:
+            return
+        client = AsgiClient(receive, send, call_id := uuid7(), began_s)
+        client.key_spend = self._keyring.spend(caller.key_id)
+        try:
+            record = self._book.begin_call(call_id)
+        except LedgerUnavailableError:
+            await _refuse(client, LEDGER_UNAVAILABLE)
+            return
+        watch = asyncio.create_task(client.watch())
+        try:
+            await self._serve(scope, path, headers, body, caller, record, client)
+        except FencedError:
+            await _refuse(client, LEDGER_UNAVAILABLE)
+        finally:
+            watch.cancel()
+            record.close()
+
+    def _require_ledger(self) -> None:
+        try:
+            self._book.journals.require_available()
+        except LedgerUnavailableError as error:
+            raise unavailable(f"Nothing can be recorded now, so nothing is forwarded: {error}.") from error
+
+    async def _serve(
+        self,
+        scope: Scope,
+        path: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        caller: Caller,
+        record: Record,
+        client: AsgiClient,
+    ) -> None:
+        method: str = scope["method"]
+        facts = _received(scope, path, headers, caller, body)
+        try:
+            request = self._read(method, path, scope, headers, body)
+            _complete(facts, request, caller, dict(headers))
+            self._admit(request, caller)
+            pinned = await self._affinity.pinned(request, caller)
+        except ApiFailure as failure:
+            await _reject(record, client, facts, body, failure.error)
+            return
+        await _record_received(record, facts, request)
+        call = Call(record, request, client, facts, is_billable(method, path), pinned)
+        await self._engine.serve(call)
+
+    def _read(self, method: str, path: str, scope: Scope, headers: list[tuple[str, str]], body: bytes) -> ClientRequest:
+        if method not in _METHODS:
+            raise ApiFailure(ApiError(405, f"{path} does not take {method}.", code="method_not_allowed"))
+        try:
+            return read_client_request(
+                method,
+                path,
+                scope.get("query_string", b"").decode("latin-1"),
+                headers,
+                body,
+                limit_bytes=self._max_request_bytes,
+                needs_json=method == "POST" and path in _NEEDS_JSON,
+            )
+        except JsonError as error:
+            raise bad_request(f"We could not parse the JSON body of your request: {error}.") from error
+        except BodyTooLarge as error:
+            raise ApiFailure(ApiError(413, f"{error}.", code="request_too_large")) from error
+        except UnsupportedEncoding as error:
+            raise ApiFailure(ApiError(415, f"{error}.", code="unsupported_content_encoding")) from error
+        except EncodingError as error:
+            raise bad_request(f"The request body is not what its content-encoding says: {error}.") from error
+
+    def _admit(self, request: ClientRequest, caller: Caller) -> None:
+        """Check that the model is served and the key may use it."""
+        if request.method != "POST" or request.path not in _NEEDS_JSON:
+            return
+        model = request.member("model")
+        if not isinstance(model, str) or not model:
+            raise bad_request("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
+        if len(model) > _MODEL_CHARS_MAX:
+            raise bad_request("The model's name is too long.", param="model", code="model_not_found")
+        if not self._engine.router.has(model) or (caller.models and model not in caller.models):
+            served = [name for name in self._engine.router.model_names if not caller.models or name in caller.models]
+            message = f"The requested model '{model}' does not exist. Served here: {', '.join(served[:50])}."
+            raise bad_request(message, param="model", code="model_not_found")
+
+
+def _received(scope: Scope, path: str, headers: list[tuple[str, str]], caller: Caller, body: bytes) -> dict[str, Any]:
+    """Return what is known of a call before its body is read."""
+    address = scope.get("client")
+    given = dict(headers)
+    retry = given.get("x-stainless-retry-count", "")
+    return {
+        "method": scope["method"],
+        "path": path,
+        "query": scope.get("query_string", b"").decode("latin-1")[:_QUERY_CHARS_MAX],
+        "headers": of_request(headers),
+        "key_id": caller.key_id,
+        "key_alias": caller.key_alias,
+        "org": caller.org,
+        "team": caller.team,
+        "user": caller.user,
+        "end_user": caller.end_user,
+        "tags": sorted(caller.tags),
+        "model": "",
+        "stream": False,
+        "client_address": address[0] if address else "",
+        "client_retry": int(retry) if retry.isdigit() and len(retry) < 4 else None,  # noqa: PLR2004 - a small count
+        "content_encoding": given.get("content-encoding", "")[:64],
+        "body_bytes": len(body),
+        "parts": 1,
+    }
+
+
+def _complete(facts: dict[str, Any], request: ClientRequest, caller: Caller, headers: dict[str, str]) -> None:
+    facts["model"] = request.model[:_MODEL_CHARS_MAX]
+    facts["stream"] = request.is_stream
+    facts["end_user"] = end_user_of(caller, headers, request.members)
+    facts["tags"] = tags_of_call(caller, headers, request.members)
+
+
+async def _record_received(record: Record, facts: dict[str, Any], request: ClientRequest) -> None:
+    """Enqueue `call.received` with the request's bytes, secrets masked."""
+    stored = request.raw_body
+    if request.members is not None:
+        masked_body, masked = mask_secrets(request.body, request.members)
+        if masked:
+            facts["masked"] = masked
+            facts["content_encoding"] = ""
+            stored = masked_body
+    await record.append_large(CALL_RECEIVED, facts, stored)
+
+
+async def _reject(record: Record, client: AsgiClient, facts: dict[str, Any], body: bytes, error: ApiError) -> None:
+    """Record a refused call, and refuse it."""
+    try:
+        stored, masked = mask_secrets(body)
+        if masked:
+            facts["masked"] = masked
+    except JsonError:
+        stored, facts = b"", {**facts, **withheld(body)}
+    await record.append_large(CALL_RECEIVED, facts, stored)
+    rejected = {"status": error.status, "error": error.facts(), "reason": error.code or "invalid_request"}
+    record.append(CALL_REJECTED, rejected, error.body())
+    if not await record.wait_for(_LEDGER_WAIT_S):
+        error = LEDGER_UNAVAILABLE
+    await _refuse(client, error)
+
+
+async def _refuse(client: AsgiClient, error: ApiError) -> None:
+    await client.answer(Head(error.status, error.headers()), error.body())

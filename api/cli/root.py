@@ -1,0 +1,34 @@
+"""The root of the command line: without a subcommand it serves."""
+
+from pathlib import Path
+
+import click
+
+from api.cli.ledger import ledger_group
+from api.cli.serve import ServeOptions, serve
+from api.version import VERSION
+
+HOST = "0.0.0.0"  # noqa: S104 - what users of such proxies expect; every route but health needs a key
+
+
+@click.group(invoke_without_command=True)
+@click.version_option(VERSION, "--version", "-v", prog_name="responses-ledger")
+@click.option("--config", "-c", "config_file", type=click.Path(path_type=Path), help="The config file to serve.")
+@click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
+@click.option("--port", default=4000, show_default=True, type=click.IntRange(0, 65_535), help="The port; 0: any.")
+@click.option("--num_workers", "--num-workers", default=1, show_default=True, type=click.IntRange(1, 256))
+@click.option("--database_url", "--database-url", default=None, help="The book; wins over config and environment.")
+@click.pass_context
+def main(
+    context: click.Context, config_file: Path | None, host: str, port: int, num_workers: int, database_url: str | None
+) -> None:
+    """Serve OpenAI's /responses API and keep books: llm --config config.yaml."""
+    if context.invoked_subcommand is not None:
+        return
+    if config_file is None:
+        click.echo(context.get_help())
+        context.exit(2)
+    context.exit(serve(ServeOptions(config_file, host, port, num_workers, database_url)))
+
+
+main.add_command(ledger_group, "ledger")

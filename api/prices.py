@@ -1,0 +1,96 @@
+"""Sees at a start that the book holds the prices that the installation and the config know, and loads them.
+
+Every price is an event with a validity. A price list that changed since is published anew, valid from now: what was
+charged before stays as it was, and can be explained.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+
+from ledger.events import PRICE_PUBLISHED
+from ledger.journal.journals import Journals
+from ledger.money.book import PriceBook
+from ledger.money.config_price import config_price
+from ledger.money.price import Price
+from ledger.money.seed import seed_prices
+from ledger.postgres.connect import connect
+from ledger.projections.projector import Projector
+from llm.deployment import Deployment
+
+_LOCK: Final = "SELECT pg_advisory_lock(hashtextextended('responses-ledger prices', 0))"
+_ALL: Final = "SELECT facts, revision FROM ledger.prices"
+_WAIT_S: Final = 60
+
+
+async def load_prices(
+    url: str, journals: Journals, projector: Projector, deployments: Iterable[Deployment]
+) -> PriceBook:
+    """Publish what is missing, one process at a time, and return the prices as they then are.
+
+    Raises:
+        PriceError: a price in the config cannot be used.
+        OSError, asyncpg.PostgresError, ProjectionLagError: the database is out of reach or too slow.
+    """
+    at = datetime.now(UTC)
+    own = [price for deployment in deployments if (price := _of(deployment, at)) is not None]
+    connection = await connect(url, purpose="prices", statement_timeout=f"{_WAIT_S}s")
+    try:
+        known = await _read(connection)
+        if _missing([*seed_prices(), *own], known, at):
+            await connection.execute(_LOCK)
+            known = await _read(connection)
+            missing = _missing([*seed_prices(), *own], known, at)
+            position = await journals.publish(PRICE_PUBLISHED, [_facts(price) for price in missing])
+            if position is not None:
+                await projector.passed("prices", position.journal_id, position.seq, timeout_s=_WAIT_S)
+            known = await _read(connection)
+    finally:
+        connection.terminate()
+    # A deployment whose own prices were taken out of the config is priced like everybody again.
+    priced = {"", *(price.deployment for price in own)}
+    return PriceBook(price for price in known if price.deployment in priced)
+
+
+def _of(deployment: Deployment, at: datetime) -> Price | None:
+    return config_price(
+        deployment.prices, deployment=deployment.deployment_id, model=deployment.upstream_model, valid_from=at
+    )
+
+
+async def _read(connection: asyncpg.Connection) -> list[Price]:
+    rows = await connection.fetch(_ALL)
+    return [Price.from_facts(json.loads(row["facts"]), revision=row["revision"]) for row in rows]
+
+
+def _missing(wanted: Iterable[Price], known: list[Price], at: datetime) -> list[Price]:
+    """Return what has to be published: unknown slots as they are, changed content as valid from now."""
+    slots = {price.slot: price for price in known}
+    by_name: dict[tuple[str, str, str], list[Price]] = {}
+    for price in known:
+        by_name.setdefault((price.deployment, price.model, price.tier), []).append(price)
+    missing: list[Price] = []
+    for price in wanted:
+        rivals = by_name.get((price.deployment, price.model, price.tier), [])
+        there = slots.get(price.slot)
+        if there is None and not price.deployment:
+            missing.append(price)
+        elif there is None or not _is_same(there, price):
+            later = [rival for rival in rivals if rival.valid_from >= (there or price).valid_from or price.deployment]
+            latest = max(later, key=lambda rival: rival.valid_from, default=None)
+            if latest is None or not _is_same(latest, price):
+                missing.append(replace(price, valid_from=max(at, price.valid_from)))
+    return missing
+
+
+def _is_same(one: Price, other: Price) -> bool:
+    """Whether two prices charge the same: their source and beginning may differ."""
+    return (one.matches, one.rates, one.valid_to) == (other.matches, other.rates, other.valid_to)
+
+
+def _facts(price: Price) -> dict[str, Any]:
+    return {"actor": "proxy", "revision": price.revision, "price": price.to_facts()}
