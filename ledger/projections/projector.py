@@ -37,10 +37,11 @@ _SESSION = {
 _NEWS = """
 SELECT DISTINCT c.projection
 FROM unnest($1::text[], $2::uuid[], $3::bigint[]) AS c (projection, journal_id, folded_seq)
-WHERE EXISTS (
-    SELECT FROM ledger.events
-    WHERE journal_id = c.journal_id AND journal_id = ANY ($2::uuid[]) AND seq > c.folded_seq
-)
+CROSS JOIN LATERAL (
+    SELECT seq FROM ledger.events
+    WHERE journal_id = c.journal_id AND journal_id = ANY ($2::uuid[]) ORDER BY seq DESC LIMIT 1
+) AS head
+WHERE head.seq > c.folded_seq
 """
 _UNFINISHED = """
 SELECT projection, journal_id, folded_seq FROM ledger.checkpoints
