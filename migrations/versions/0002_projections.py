@@ -1,6 +1,7 @@
 """The projections' tables: keys, prices, calls, spend and its totals. Everything here can be rebuilt from the events."""
 
 from ledger.postgres.script import run_script
+from migrations.comments import describe, quoted
 
 revision = "0002"
 down_revision = "0001"
@@ -76,7 +77,7 @@ CREATE INDEX prices_model ON ledger.prices (model, tier, valid_from);
 CREATE INDEX prices_batch ON ledger.prices (batch);
 """
 
-# Sorting and comparing bytes is all that these names need, and three times as fast as a language's collation.
+# Comparing bytes is all that these names need; a language's collation takes longer.
 CALLS = """
 CREATE TABLE ledger.calls (
     call_id             uuid           NOT NULL,
@@ -229,13 +230,11 @@ _MONEY = {
 
 _TOTALS = {
     "calls": "Calls whose cost is recorded.",
-    "billed_usd": _MONEY["billed_usd"],
-    "estimated_usd": _MONEY["estimated_usd"],
+    **{name: _MONEY[name] for name in ("billed_usd", "estimated_usd")},
     "unknown_calls": "Charges whose amount is not known; they are not zero and in no sum.",
     "batch": "The batch of projection spend that changed the row last.",
 }
 
-#: table -> (its sentence, column -> sentence)
 COMMENTS: dict[str, tuple[str, dict[str, str]]] = {
     "keys": (
         "Projection keys: the present state of each virtual key, by its highest revision. Holds no key, only its hash.",
@@ -328,7 +327,7 @@ COMMENTS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "key_totals": (
         "Projection spend: the sums of each key over all time.",
-        {"key_id": "The virtual key; empty where there was none.", **_TOTALS},
+        {"key_id": _CALL_DIMS["key_id"], **_TOTALS},
     ),
     "end_user_totals": (
         "Projection spend: the sums of each end user over all time.",
@@ -373,19 +372,13 @@ GRANT SELECT, INSERT ON ledger.skipped_events TO responses_ledger_app;
 """
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _comments() -> str:
     """Spell COMMENT ON for every table, column, index and constraint of this migration."""
-    lines: list[str] = []
-    for table, (sentence, columns) in COMMENTS.items():
-        lines.append(f"COMMENT ON TABLE ledger.{table} IS {_quoted(sentence)};")
-        lines += [f"COMMENT ON COLUMN ledger.{table}.{name} IS {_quoted(text)};" for name, text in columns.items()]
-    lines += [f"COMMENT ON INDEX ledger.{name} IS {_quoted(text)};" for name, text in INDEX_COMMENTS.items()]
+    tables = COMMENTS.items()
+    lines = [describe("TABLE", f"ledger.{table}", sentence, columns) for table, (sentence, columns) in tables]
+    lines += [f"COMMENT ON INDEX ledger.{name} IS {quoted(text)};" for name, text in INDEX_COMMENTS.items()]
     lines += [
-        f"COMMENT ON CONSTRAINT {name} ON ledger.{table} IS {_quoted(text)};"
+        f"COMMENT ON CONSTRAINT {name} ON ledger.{table} IS {quoted(text)};"
         for (table, name), text in CONSTRAINT_COMMENTS.items()
     ]
     return "\n".join(lines)
