@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, FromClause, Select, any_, func, literal, select
+from sqlalchemy import ColumnElement, Select, any_, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.reports.tables import SPEND, TOKENS
@@ -98,9 +98,14 @@ async def spend_report(
     start, end = _whole_hours(start, end)
     conditions = [SPEND.c.hour >= start, SPEND.c.hour < end, *_conditions(filters or SpendFilters(), scope)]
     sums = [func.coalesce(func.sum(SPEND.c[name]), 0).label(name) for name in _SUMS]
-    total = (await connection.execute(select(*sums).where(*conditions))).one()
-    grouped = _grouped(group_by, sums).where(*conditions).limit(groups_max + 1)
-    rows = (await connection.execute(grouped)).all()
+    if group_by == "tag":
+        total = (await connection.execute(select(*sums).where(*conditions))).one()
+        rows = (await connection.execute(_by_tag(sums).where(*conditions).limit(groups_max + 1))).all()
+    else:
+        # The total and the groups in one reading; the total comes first, and comes even where there is nothing.
+        query = _by_column(SPEND.c[_COLUMNS[group_by]], sums).where(*conditions).limit(groups_max + 2)
+        first, *rest = (await connection.execute(query)).all()
+        total, rows = first[2:], [row[1:] for row in rest]
     return SpendReport(
         start=start,
         end=end,
@@ -139,15 +144,23 @@ def _conditions(filters: SpendFilters, scope: str | None) -> list[ColumnElement[
     return conditions
 
 
-def _grouped(group_by: GroupBy, sums: list[Any]) -> Select[*tuple[Any, ...]]:
-    source: FromClause = SPEND
-    if group_by == "tag":
-        tags = func.unnest(SPEND.c.tags).table_valued("tag").render_derived()
-        source, group = SPEND.join(tags, literal(value=True)), tags.c.tag
-    else:
-        group = SPEND.c[_COLUMNS[group_by]]
-    cost = func.sum(SPEND.c.billed_usd) + func.sum(SPEND.c.estimated_usd)
-    return select(group.label("name"), *sums).select_from(source).group_by(group).order_by(cost.desc(), group)
+def _cost() -> ColumnElement[Any]:
+    return func.sum(SPEND.c.billed_usd) + func.sum(SPEND.c.estimated_usd)
+
+
+def _by_column(group: ColumnElement[Any], sums: list[Any]) -> Select[*tuple[Any, ...]]:
+    is_total = func.grouping(group)
+    return (
+        select(is_total, group, *sums)
+        .group_by(func.grouping_sets(tuple_(group), tuple_()))
+        .order_by(is_total.desc(), _cost().desc(), group)
+    )
+
+
+def _by_tag(sums: list[Any]) -> Select[*tuple[Any, ...]]:
+    tags = func.unnest(SPEND.c.tags).table_valued("tag").render_derived()
+    source = SPEND.join(tags, literal(value=True))
+    return select(tags.c.tag, *sums).select_from(source).group_by(tags.c.tag).order_by(_cost().desc(), tags.c.tag)
 
 
 def _sums(values: Any) -> Sums:
