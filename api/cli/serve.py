@@ -6,7 +6,6 @@ workers. Nothing listens before the schema fits.
 
 import contextlib
 import http.client
-import logging
 import os
 import secrets
 import socket
@@ -29,6 +28,7 @@ from api.config import Config, load
 from api.config_nodes import ConfigError
 from api.settings import Settings
 from api.version import DISTRIBUTION
+from api.worker import FACTORY, hand_over, set_up_logging
 from ledger.postgres.embedded import EmbeddedPostgresError, EmbeddedServer, start
 from ledger.postgres.migrate import SchemaMismatchError, upgrade
 from ledger.postgres.url import DatabaseUrlError, parse
@@ -36,11 +36,6 @@ from ledger.postgres.url import DatabaseUrlError, parse
 MASTER_KEY_FILE: Final = "master_key"
 _READY_TIMEOUT_S: Final = 60.0
 _BACKLOG: Final = 2_048
-#: How a worker process learns what its parent prepared.
-_WORKER_CONFIG: Final = "RESPONSES_LEDGER_WORKER_CONFIG"
-_WORKER_DATABASE: Final = "RESPONSES_LEDGER_WORKER_DATABASE_URL"
-_WORKER_MASTER_KEY: Final = "RESPONSES_LEDGER_WORKER_MASTER_KEY"
-_WORKER_PARENT: Final = "RESPONSES_LEDGER_WORKER_PARENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +63,7 @@ class Prepared:
 
 def serve(options: ServeOptions) -> int:
     """Serve until a signal ends it; return the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for name in ("alembic", "uvicorn"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    set_up_logging()
     try:
         with _prepared(options) as prepared, _listening(options.host, options.port) as listener:
             return _run(options, prepared, listener)
@@ -149,11 +142,8 @@ def _run(options: ServeOptions, prepared: Prepared, listener: socket.socket) -> 
         ready.start()
         server.run(sockets=[listener])
         return 0 if server.started else 1
-    os.environ[_WORKER_CONFIG] = str(options.config_file.absolute())
-    os.environ[_WORKER_DATABASE] = prepared.database_url
-    os.environ[_WORKER_MASTER_KEY] = prepared.master_key
-    os.environ[_WORKER_PARENT] = str(os.getpid())
-    config = _uvicorn("api.cli.serve:worker", prepared, workers=options.num_workers)
+    hand_over(options.config_file, prepared.database_url, prepared.master_key)
+    config = _uvicorn(FACTORY, prepared, workers=options.num_workers)
     ready.start()
     Multiprocess(config, sockets=[listener]).run()
     return 0
@@ -172,19 +162,13 @@ def _uvicorn(application: Application | str, prepared: Prepared, *, workers: int
         log_config=None,
         access_log=False,
         server_header=False,
+        # Addresses in headers are what a client says of itself; the book keeps the one that was seen.
+        proxy_headers=False,
         timeout_graceful_shutdown=int(prepared.config.general.shutdown_grace_s) + 10,
         timeout_keep_alive=75,
         timeout_worker_healthcheck=30,
         backlog=_BACKLOG,
     )
-
-
-def worker() -> Application:
-    """Make the application of a worker process, from what its parent prepared."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    environ = Settings.read().environ
-    config = load(Path(environ[_WORKER_CONFIG]), environ)
-    return Application(config, environ[_WORKER_DATABASE], environ[_WORKER_MASTER_KEY], int(environ[_WORKER_PARENT]))
 
 
 def _announce(options: ServeOptions, prepared: Prepared, port: int) -> None:

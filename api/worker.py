@@ -1,0 +1,49 @@
+"""A worker process: what its parent hands over by the environment, and the application made of it.
+
+Apart from the command line, so that a worker loads nothing of it. The parent is `cli/serve.py`.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from api.app import Application
+from api.config import load
+from api.settings import Settings
+
+_CONFIG: Final = "RESPONSES_LEDGER_WORKER_CONFIG"
+_DATABASE: Final = "RESPONSES_LEDGER_WORKER_DATABASE_URL"
+_MASTER_KEY: Final = "RESPONSES_LEDGER_WORKER_MASTER_KEY"
+_PARENT: Final = "RESPONSES_LEDGER_WORKER_PARENT"
+
+#: What `uvicorn` is told to make in each worker.
+FACTORY: Final = "api.worker:make_application"
+
+
+def hand_over(config_file: Path, database_url: str, master_key: str) -> None:
+    """Put into this process's environment, which workers inherit, what they need."""
+    os.environ.update(
+        {
+            _CONFIG: str(config_file.absolute()),
+            _DATABASE: database_url,
+            _MASTER_KEY: master_key,
+            _PARENT: str(os.getpid()),
+        }
+    )
+
+
+def make_application() -> Application:
+    """Make the application of a worker process."""
+    set_up_logging()
+    environ = Settings.read().environ
+    config = load(Path(environ[_CONFIG]), environ)
+    return Application(config, environ[_DATABASE], environ[_MASTER_KEY], int(environ[_PARENT]))
+
+
+def set_up_logging() -> None:
+    """Log to standard error: what this project says from INFO on, libraries from WARNING on."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for name in ("alembic", "uvicorn", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
