@@ -23,6 +23,7 @@ from api.config import Config
 from api.context import Context
 from api.keyring import CachedKeyring
 from api.prices import load_prices
+from api.settings import proxy_for
 from api.version import VERSION
 from api.web import make_web
 from ledger.events import CONFIG_LOADED
@@ -56,7 +57,7 @@ class Application:
         self._calls: Calls | None = None
         self._context: Context | None = None
         self._affinity: Affinity | None = None
-        self._upstream = HttpUpstream()
+        self._upstream = HttpUpstream(proxy_for)
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: asyncio.Task[None] | None = None
 

@@ -20,13 +20,14 @@ from llm.json_text import JsonError
 from llm.masking import mask_block, mask_secrets
 from llm.record import Record
 from llm.sse import BlockSplitter, PartialBlock
-from llm.terminal import read_terminal
+from llm.terminal import is_plain, read_terminal
 from llm.upstream import UpstreamAnswer, UpstreamError
 
 #: A block up to this size is one chunk, whatever the pieces; a larger one is relayed and recorded in parts.
 BLOCK_BYTES_MAX: Final = 16 * 1024 * 1024
 #: How long the upstream may keep a stream open after its terminal event.
 LINGER_S: Final = 5.0
+_NAME_BYTES_MAX: Final = 96
 _ESTIMATE_BYTES_MAX: Final = 8 * 1024 * 1024
 _DECODED_BYTES_MAX: Final = 1024 * 1024 * 1024
 
@@ -108,6 +109,12 @@ class StreamRelay:
         ready: list[bytes] = []
         for block in blocks:
             if attempt.terminal is None:
+                if _is_text_delta(block) and len(block) <= PART_BYTES_MAX:
+                    # Nearly every block: it ends nothing, and none of its members can hold a secret.
+                    ready.append(block)
+                    record.chunk(block)
+                    self._keep(block)
+                    continue
                 attempt.terminal = read_terminal(block)
             else:
                 # `error` may be followed by `response.failed`, which says more.
@@ -193,6 +200,11 @@ def is_coded(coding: str) -> bool:
         return bool(codings(coding))
     except EncodingError:
         return True
+
+
+def _is_text_delta(block: bytes) -> bool:
+    """Tell whether a block is one event line with a delta's name, one data line, and nothing else."""
+    return block.find(b".delta\n", 7, _NAME_BYTES_MAX) > 0 and is_plain(block)
 
 
 async def record_chunk(record: Record, block: bytes) -> None:

@@ -69,7 +69,7 @@ def read_terminal(block: bytes) -> TerminalEvent | None:
     the name "message", the type decides alone. JSON without a type but with a top-level `error` is an `error`, as the
     OpenAI SDK reads it.
     """
-    if _is_delta(block):
+    if is_plain(block):
         return None
     name = event_name(block)
     if name == "message":
@@ -88,7 +88,7 @@ def read_terminal(block: bytes) -> TerminalEvent | None:
     return None if kind is None else TerminalEvent(kind, payload)
 
 
-def _is_delta(block: bytes) -> bool:
+def is_plain(block: bytes) -> bool:
     """Whether the block is plainly no terminal: an event line with another name, a data line, a blank line, LF only.
 
     That is how OpenAI frames events. A search for one byte costs a tenth of a search for two, hence the integers.

@@ -5,7 +5,7 @@ aiohttp itself rather than httpx over it: of a bare pass-through on one core, th
 """
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import aiohttp
@@ -48,8 +48,11 @@ class _Answer:
 class HttpUpstream:
     """Sends requests over HTTP/1.1, keeps connections, follows no redirects, keeps no cookies."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxy_for: Callable[[str], str | None] = lambda _url: None) -> None:
+        """`proxy_for` names the HTTP proxy through which a URL is reached, if any; asked once a base."""
         self._session: aiohttp.ClientSession | None = None
+        self._proxy_for = proxy_for
+        self._proxies: dict[str, str | None] = {}
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
     def _open(self) -> aiohttp.ClientSession:
@@ -65,7 +68,6 @@ class HttpUpstream:
             # One client's cookies must never go out with another's request.
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            trust_env=True,
             max_line_size=_HEADER_BYTES_MAX,
             max_field_size=_HEADER_BYTES_MAX,
             read_bufsize=_READ_BUFFER_BYTES,
@@ -85,6 +87,8 @@ class HttpUpstream:
         if timeout is None:
             timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S, sock_read=read_s, connect=60.0)
             self._timeouts[read_s] = timeout
+        if deployment.api_base not in self._proxies:
+            self._proxies[deployment.api_base] = self._proxy_for(deployment.api_base)
         try:
             response = await self._session.request(
                 request.method,
@@ -93,6 +97,7 @@ class HttpUpstream:
                 data=request.body or None,
                 allow_redirects=False,
                 timeout=timeout,
+                proxy=self._proxies[deployment.api_base],
             )
         except aiohttp.ClientConnectorError as error:
             raise UpstreamError("connect", f"no connection to {deployment.api_base}", sent=False) from error

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 #: A batch is small enough to commit in some 50 ms, so that nobody waits long for the row's lock.
 BATCH_EVENTS = 2_000
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.1, 5.0
+_GATHER_S = 0.05
 #: A fold that hangs must not hold its lock, or its snapshot, for ever.
 _SESSION = {
     "statement_timeout": "120s",
@@ -101,7 +102,10 @@ class Projector:
                     retry_s = min(retry_s * 2, _RETRY_MOST_S)
                     continue
                 retry_s = _RETRY_FIRST_S
-                if not busy:
+                if busy:
+                    # Under load a round costs the same for one call as for a hundred: let some gather.
+                    await asyncio.sleep(_GATHER_S)
+                else:
                     await self._rest()
         finally:
             await self.close()
