@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from api.auth import Caller, KeyState
+from api.auth import MASTER_KEY_ID, Caller, KeyState
 from api.errors import unavailable
 from ledger.encoding import plain_decimal
 from ledger.postgres.connect import CONNECTION_LOST, connect
@@ -113,7 +113,7 @@ class CachedKeyring:
                 self._states.pop(row["key_hash"], None)
             self._keys_batch = batches.get("keys", 0)
         if now - self._spend_polled_at >= _SPEND_POLL_S and batches.get("spend", 0) != self._spend_batch:
-            for row in await connection.fetch(_SPENT, self._spend_batch, list(self._spend)):
+            for row in await connection.fetch(_SPENT, self._spend_batch, [MASTER_KEY_ID, *self._spend]):
                 self._spend[row["key_id"]] = row["spend_usd"]
             self._spend_batch = batches.get("spend", 0)
             self._spend_polled_at = now

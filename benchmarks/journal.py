@@ -77,7 +77,7 @@ async def _chunks(log: CallLog, body: bytes, count: int) -> None:
     for number in range(count):
         log.chunk(body)
         if not log.has_room:
-            await log.room()
+            await log.wait_for_room(60.0)
         elif number % 16 == 0:
             await asyncio.sleep(0)  # other calls' turn, as between two reads from an upstream
     await log.durable()

@@ -66,6 +66,12 @@ class Attempt:
     held: list[bytes] = field(default_factory=list)
     charge: Charge | None = None
 
+    def disarm(self) -> None:
+        """Have nothing stop the attempt any more: its answer has ended, and what follows must happen once."""
+        guard, self.guard = self.guard, None
+        if guard is not None:
+            guard.reschedule(None)
+
     def stop(self, reason: str, delay_s: float = 0.0) -> None:
         """Have the attempt ended after `delay_s`, unless it ends by itself before; the first reason counts."""
         guard = self.guard

@@ -76,11 +76,17 @@ class Engine:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
+        self._stops_at: float | None = None
 
     @property
     def in_flight(self) -> int:
         """Calls being served at this moment."""
         return len(self._running)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `shut_down` was called."""
+        return self._stopping
 
     async def serve(self, call: Call) -> None:
         """Serve one call to its end; `call.received` has been enqueued."""
@@ -113,6 +119,7 @@ class Engine:
     async def shut_down(self, grace_s: float) -> None:
         """Let calls end for `grace_s`, then end them: what they cost is estimated, and they are booked as truncated."""
         self._stopping = True
+        self._stops_at = asyncio.get_running_loop().time() + grace_s
         for attempt in self._running.values():
             if attempt is not None:
                 attempt.stop("shutdown", grace_s)
@@ -169,8 +176,8 @@ class Engine:
         return await self._end_without_answer(call, book, attempt, failure, following)
 
     def _stop_early(self, call: Call, attempt: Attempt) -> None:
-        if self._stopping:
-            attempt.stop("shutdown")
+        if self._stops_at is not None:
+            attempt.stop("shutdown", max(0.0, self._stops_at - asyncio.get_running_loop().time()))
         elif call.client.is_gone and self.settings.cancel_on_disconnect:
             attempt.stop("client_left")
 
@@ -201,6 +208,7 @@ class Engine:
     async def _give_up(self, call: Call, book: CallBook, attempt: Attempt, answer: UpstreamAnswer) -> None:
         """Book an attempt whose answer the client will not see."""
         raw, decoded, coding = await self._read(answer)
+        attempt.disarm()
         await record_body(call.record, attempt.number, raw, decoded, coding)
         ending = of_plain(answer.status, decoded, attempt.pricing)
         book.failed(attempt, "status", (ending.error or {}).get("message", ""), sent=True)
@@ -220,6 +228,7 @@ class Engine:
 
     async def _end_plain(self, call: Call, book: CallBook, attempt: Attempt, answer: UpstreamAnswer) -> None:
         raw, decoded, coding = await self._read(answer)
+        attempt.disarm()
         head = head_of(attempt, answer)
         attempt.answer_bytes = len(raw)
         attempt.first_chunk_us = call.elapsed_us()
@@ -234,7 +243,7 @@ class Engine:
             await call.client.answer(own_head(attempt, LEDGER_UNAVAILABLE), LEDGER_UNAVAILABLE.body())
 
     async def _end_stream(self, call: Call, book: CallBook, attempt: Attempt, relay: StreamRelay) -> None:
-        attempt.guard = None
+        attempt.disarm()
         ending = of_stream(attempt.terminal, attempt.is_cut, attempt.pricing)
         if attempt.stopped_by and attempt.terminal is None:
             error = {"code": attempt.stopped_by, "message": _STOPPED[attempt.stopped_by]}
