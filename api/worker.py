@@ -45,5 +45,5 @@ def make_application() -> Application:
 def set_up_logging() -> None:
     """Log to standard error: what this project says from INFO on, libraries from WARNING on."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for name in ("alembic", "uvicorn", "asyncio"):
+    for name in ("alembic", "uvicorn", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)

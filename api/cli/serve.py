@@ -5,7 +5,6 @@ workers. Nothing listens before the schema fits.
 """
 
 import contextlib
-import http.client
 import os
 import secrets
 import socket
@@ -20,6 +19,7 @@ from typing import Any, Final, cast
 
 import asyncpg
 import click
+import httpx
 import uvicorn
 from uvicorn.supervisors.multiprocess import Multiprocess
 
@@ -209,14 +209,10 @@ def _where_is_the_key(prepared: Prepared) -> str:
 
 
 def _is_ready(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
-        connection.request("GET", "/health/readiness")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
+        return httpx.get(f"http://{host}:{port}/health/readiness", timeout=2, trust_env=False).is_success
+    except httpx.HTTPError:
         return False
-    finally:
-        connection.close()
 
 
 def _warn_about_namesakes() -> None:
