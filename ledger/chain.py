@@ -56,6 +56,35 @@ def leaf(
     ).digest()
 
 
+def leaf_of_hashes(
+    journal_id: bytes,
+    seq: int,
+    call_id: bytes | None,
+    version: int | None,
+    type_: bytes,
+    schema: int,
+    recorded_us: int,
+    facts_sha256: bytes,
+    body_sha256: bytes | None,
+) -> bytes:
+    """Return the same as `leaf` where only the body's SHA-256 is at hand."""
+    return sha256(
+        _LEAF.pack(
+            _TAG,
+            journal_id,
+            seq,
+            _NO_CALL if call_id is None else call_id,
+            -1 if version is None else version,
+            schema,
+            recorded_us,
+            facts_sha256,
+            _NO_BODY if body_sha256 is None else body_sha256,
+            len(type_),
+        )
+        + type_
+    ).digest()
+
+
 def link(previous: bytes, leaves: Iterable[bytes]) -> bytes:
     """Return the chain value of a flush from the one before it and the flush's leaves in order."""
     return sha256(previous + b"".join(leaves)).digest()
