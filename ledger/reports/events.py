@@ -14,7 +14,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger.events import Event
+from ledger.events import CALL_REJECTED, ENDINGS, Event
 
 EVENTS_MAX = 10_000
 
@@ -48,9 +48,12 @@ _HEAD = text("""
     WHERE s.journal_id = :journal_id AND s.call_id = :call_id AND s.type = 'attempt.started'
     ORDER BY s.version DESC LIMIT 1
 """).columns(answered=JSONB())
-_REJECTION = text("""
-    SELECT recorded_at, facts FROM ledger.events
-    WHERE journal_id = :journal_id AND call_id = :call_id AND type = 'call.rejected'
+#: An end with a body is an answer that the proxy gave itself; a rejection always is one.
+_OWN = text("""
+    SELECT type, version, recorded_at, facts, body FROM ledger.events
+    WHERE journal_id = :journal_id AND call_id = :call_id AND type = ANY (:endings)
+      AND (body IS NOT NULL OR type = 'call.rejected')
+    ORDER BY version LIMIT 1
 """).columns(facts=JSONB())
 #: Parts of the request's body are `of` the first event, and not of the answer.
 _PIECES = text("""
@@ -72,9 +75,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The head of a recorded answer: what the upstream answered, or (`rejection`) what the proxy itself refused.
+    """The head of a recorded answer: the upstream's, or one that the proxy gave itself.
 
-    `after` is the version of the event behind which the answer's bytes begin.
+    `after` is the version of the event behind which the upstream's bytes begin; `own` holds the whole body of the
+    proxy's own answer, None for an upstream's. `rejection` is the error of a call that was refused; where its body was
+    not recorded, it says what the body said.
     """
 
     status: int
@@ -82,6 +87,7 @@ class Answer:
     answered_at: datetime
     after: int
     rejection: dict[str, Any] | None = None
+    own: bytes | None = None
 
 
 async def find(connection: AsyncConnection, call_id: UUID, *, scope: str | None = None) -> Place | None:
@@ -130,13 +136,12 @@ async def answer(connection: AsyncConnection, place: Place, *, scope: str | None
     if not await _may_see(connection, place, scope):
         return None
     parameters = {"journal_id": place.journal_id, "call_id": place.call_id}
+    own = (await connection.execute(_OWN, {**parameters, "endings": sorted(ENDINGS)})).mappings().one_or_none()
+    if own is not None:
+        return _own_answer(own)
     head = (await connection.execute(_HEAD, parameters)).mappings().one_or_none()
     if head is None:
-        rejected = (await connection.execute(_REJECTION, parameters)).mappings().one_or_none()
-        if rejected is None:
-            return None
-        facts = rejected["facts"]
-        return Answer(facts["status"], (), rejected["recorded_at"].astimezone(UTC), 0, rejection=facts["error"])
+        return None
     if head["answered"] is None:
         return None
     headers = tuple((name, value) for name, value in head["answered"]["headers"])
@@ -149,10 +154,27 @@ async def answer_bytes(connection: AsyncConnection, place: Place, head: Answer) 
     Reads as it goes, so that an answer of any size costs little memory; the connection is busy until the end. `head`
     is what `answer` gave for this call, and carries its permission.
     """
+    if head.own is not None:
+        yield 0, head.own
+        return
     parameters = {"journal_id": place.journal_id, "call_id": place.call_id, "after": head.after}
     rows = await connection.stream(_PIECES, parameters, execution_options={"yield_per": 50})
     async for row in rows:
         yield max(0, (row.recorded_at - head.answered_at) // _MICROSECOND), bytes(row.body)
+
+
+def _own_answer(row: RowMapping) -> Answer:
+    facts = row["facts"]
+    is_rejection = row["type"] == CALL_REJECTED
+    body = row["body"]
+    return Answer(
+        status=facts["status"] if is_rejection else facts["http_status"],
+        headers=() if body is None else (("content-type", "application/json"),),
+        answered_at=row["recorded_at"].astimezone(UTC),
+        after=row["version"],
+        rejection=facts["error"] if is_rejection else None,
+        own=None if body is None else bytes(body),
+    )
 
 
 async def _may_see(connection: AsyncConnection, place: Place, scope: str | None) -> bool:
