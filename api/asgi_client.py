@@ -94,7 +94,7 @@ class AsgiClient:
 
     async def answer(self, head: Head, body: bytes) -> None:
         """Send a whole answer."""
-        if self.is_gone or self._is_done:
+        if self.is_gone or self.has_begun:
             return
         headers = self._stamped(head)
         headers.append((b"content-length", str(len(body)).encode()))
@@ -115,7 +115,7 @@ class AsgiClient:
 
     async def send(self, piece: bytes) -> None:
         """Send a piece of a stream; waits while the client is slower than the upstream."""
-        if not self.is_gone:
+        if not self.is_gone and not self._is_done:
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:

@@ -5,6 +5,8 @@ in the book too, as `call.rejected`.
 """
 
 import asyncio
+import logging
+import re
 import time
 from typing import Any, Final
 
@@ -23,7 +25,7 @@ from llm.attempt import Call
 from llm.client import Head
 from llm.encodings import BodyTooLarge, EncodingError, UnsupportedEncoding
 from llm.engine import Engine
-from llm.errors import LEDGER_UNAVAILABLE, ApiError
+from llm.errors import INTERNAL, LEDGER_UNAVAILABLE, ApiError
 from llm.estimates import is_billable
 from llm.headers import of_request
 from llm.json_text import JsonError
@@ -31,6 +33,8 @@ from llm.masking import mask_secrets
 from llm.record import Record
 from llm.relay import withheld
 from llm.request import ClientRequest, read_client_request
+
+logger = logging.getLogger(__name__)
 
 PREFIXES: Final = ("/openai/v1", "/v1", "")
 _NEEDS_JSON: Final = frozenset({"/responses", "/responses/compact", "/responses/input_tokens"})
@@ -40,13 +44,16 @@ _MODEL_CHARS_MAX: Final = 256
 _LEDGER_WAIT_S: Final = 5.0
 
 
+#: What may lie below /responses. Anything else (dots that lead upwards, a question mark, an escaped slash) would
+#: be another path at the upstream than the one whose owner was checked here.
+_PATH: Final = re.compile(r"/responses(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.:~-]{1,512}){0,4}/?")
+
+
 def path_of_call(path: str) -> str | None:
     """Return the path of a call below its prefix (`/responses...`); None for a path that is no call."""
     for prefix in PREFIXES:
-        if path.startswith(prefix):
-            rest = path[len(prefix) :]
-            if rest == "/responses" or rest.startswith("/responses/"):
-                return rest.rstrip("/") if len(rest) > len("/responses") else rest
+        if path.startswith(prefix) and _PATH.fullmatch(rest := path[len(prefix) :]):
+            return rest.rstrip("/")
     return None
 
 
@@ -95,10 +102,14 @@ class Calls:
         try:
             await self._serve(scope, path, headers, body, caller, record, client)
         except FencedError:
+            record.close()
             await _refuse(client, LEDGER_UNAVAILABLE)
+        except Exception:  # the edge: a fault of this program before the engine took the call
+            logger.exception("call %s failed before it was forwarded", call_id)
+            record.close()
+            await _refuse(client, INTERNAL)
         finally:
             watch.cancel()
-            record.close()
 
     def _require_ledger(self) -> None:
         try:
@@ -226,6 +237,7 @@ async def _reject(record: Record, client: AsgiClient, facts: dict[str, Any], bod
     record.append(CALL_REJECTED, rejected, error.body())
     if not await record.wait_for(_LEDGER_WAIT_S):
         error = LEDGER_UNAVAILABLE
+    record.close()
     await _refuse(client, error)
 
 

@@ -54,6 +54,3 @@ def wrong_method(method: str, path: str, allowed: Sequence[str]) -> ApiError:
 def unavailable(message: str) -> ApiFailure:
     """503: the book cannot do it now."""
     return ApiFailure(ApiError(503, message, "server_error", "ledger_unavailable", retry_after_s=2))
-
-
-INTERNAL = ApiError(500, "The proxy failed to serve this request; its log says why.", "server_error", "internal_error")

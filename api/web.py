@@ -13,9 +13,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 import api.routes
-from api.errors import INTERNAL, ApiFailure, unknown_path, wrong_method
+from api.errors import ApiFailure, unknown_path, wrong_method
 from api.version import VERSION
-from llm.errors import ApiError
+from llm.errors import INTERNAL, ApiError
 
 logger = logging.getLogger(__name__)
 

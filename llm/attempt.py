@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ledger.money.cost import Charge
 from llm.client import Client
 from llm.deployment import Deployment
 from llm.ending import Pricing
@@ -45,12 +44,16 @@ class Attempt:
 
     number: int
     kind: Kind
+    #: How many attempts of the call, this one included, went to another group.
+    fallbacks: int
     deployment: Deployment
     pricing: Pricing
     started_at: datetime
     started_s: float = field(default_factory=time.monotonic)
-    #: Bounds the attempt from outside: by the drain after a disconnect, or by a shutdown.
+    #: Bounds the exchange with the upstream from outside: by the drain after a disconnect, or by a shutdown.
     guard: asyncio.Timeout | None = None
+    #: Why the guard will end the exchange if it lasts too long, and why it did.
+    stopping_for: str = ""
     stopped_by: str = ""
 
     http_status: int | None = None
@@ -59,26 +62,21 @@ class Attempt:
     first_chunk_us: int | None = None
     terminal: TerminalEvent | None = None
     is_cut: bool = False
+    #: The client was told that its stream is over: it gets nothing more, while the upstream is read on.
+    is_cut_off: bool = False
     #: What came of the stream, for an estimate should it break off; None once it has grown too large to keep.
     blocks: list[bytes] | None = field(default_factory=list)
     blocks_bytes: int = 0
     #: Blocks that the client does not get before the end is durable.
     held: list[bytes] = field(default_factory=list)
-    charge: Charge | None = None
-
-    def disarm(self) -> None:
-        """Have nothing stop the attempt any more: its answer has ended, and what follows must happen once."""
-        guard, self.guard = self.guard, None
-        if guard is not None:
-            guard.reschedule(None)
 
     def stop(self, reason: str, delay_s: float = 0.0) -> None:
-        """Have the attempt ended after `delay_s`, unless it ends by itself before; the first reason counts."""
+        """Have the exchange ended after `delay_s`, unless it ends by itself before; the earliest of several counts."""
         guard = self.guard
-        if guard is None or self.stopped_by:
+        if guard is None:
             return
         at = asyncio.get_running_loop().time() + delay_s
         until = guard.when()
         if until is None or at < until:
-            self.stopped_by = reason
+            self.stopping_for = reason
             guard.reschedule(at)

@@ -14,11 +14,12 @@ from ledger.events import (
     ATTEMPT_ANSWERED,
     ATTEMPT_FAILED,
     ATTEMPT_STARTED,
+    CALL_FAILED,
     CALL_REJECTED,
     COST_RECORDED,
 )
 from ledger.facts import cost_recorded, dimensions
-from ledger.money.cost import Charge, no_charge
+from ledger.money.cost import Charge, no_charge, unknown_cost
 from llm import headers as header_rules
 from llm.attempt import Attempt, Call
 from llm.client import Head
@@ -38,6 +39,9 @@ class CallBook:
         self._record = call.record
         self._bookkeeper = bookkeeper
         self._wait_s = wait_s
+        #: The attempt that was written down and has no charge yet.
+        self._open: Attempt | None = None
+        self._has_ended = False
 
     def started(self, attempt: Attempt, outgoing: UpstreamRequest) -> None:
         """Enqueue `attempt.started`, which must be durable before the upstream sees a byte."""
@@ -55,6 +59,7 @@ class CallBook:
             "held": [],
         }
         self._record.append(ATTEMPT_STARTED, facts)
+        self._open = attempt
 
     def answered(self, attempt: Attempt, answer: UpstreamAnswer) -> None:
         """Enqueue `attempt.answered`: the head of the answer."""
@@ -88,6 +93,7 @@ class CallBook:
             deployment=attempt.deployment.deployment_id,
         )
         self._record.append(COST_RECORDED, cost_recorded(charge, attempt=attempt.number, final=final, dims=dims))
+        self._open = None
 
     def ended(self, attempt: Attempt, ending: Ending, charge: Charge, own_answer: ApiError | None = None) -> None:
         """Enqueue the call's terminal event and its cost, adjacent and in one flush."""
@@ -104,9 +110,10 @@ class CallBook:
             "answer_bytes": attempt.answer_bytes,
             "first_chunk_us": attempt.first_chunk_us,
             "duration_us": self._call.elapsed_us(),
-            "delivered": not self._call.client.is_gone,
+            "delivered": not (self._call.client.is_gone or attempt.is_cut_off),
             "error": ending.error,
         }
+        self._has_ended = True
         try:
             self._record.append(ending.type, facts, None if own_answer is None else own_answer.body(), with_next=True)
             self.charged(attempt, charge, final=True)
@@ -120,6 +127,21 @@ class CallBook:
         self.charged(attempt, no_charge("never sent: the ledger was not available"), final=True)
         facts = {"status": error.status, "error": error.facts(), "reason": reason}
         self._record.append(CALL_REJECTED, facts, error.body())
+        self._has_ended = True
+
+    def broken(self, error: ApiError) -> None:
+        """Enqueue the end of a call that a fault of this program ended, unless it has one already."""
+        if self._has_ended:
+            return
+        attempt = self._open
+        if attempt is None:
+            facts = {"status": error.status, "error": error.facts(), "reason": error.code or ""}
+            self._record.append(CALL_REJECTED, facts, error.body())
+            return
+        reason = "the proxy failed in the middle of this attempt"
+        charge = unknown_cost(reason, request=attempt.pricing.request)
+        ending = Ending(CALL_FAILED, None, {"code": error.code or "", "message": reason}, charge)
+        self.ended(attempt, ending, charge, error)
 
     async def settled(self, attempt: Attempt, charge: Charge) -> bool:
         """Wait until the end is durable; return whether it is, within the bound that a client may be kept waiting."""
@@ -136,10 +158,8 @@ class CallBook:
 
 def head_of(attempt: Attempt, answer: UpstreamAnswer) -> Head:
     """Return the head of an upstream's answer as the client gets it."""
-    head = own_head(attempt, None)
-    return replace(
-        head, status=answer.status, headers=header_rules.to_client(answer.headers), upstream_us=since_us(attempt)
-    )
+    headers = header_rules.to_client(answer.headers)
+    return replace(own_head(attempt, None), status=answer.status, headers=headers, upstream_us=since_us(attempt))
 
 
 def own_head(attempt: Attempt | None, error: ApiError | None) -> Head:
@@ -148,8 +168,8 @@ def own_head(attempt: Attempt | None, error: ApiError | None) -> Head:
     head = Head(error.status, error.headers())
     if attempt is not None:
         head.deployment_id = attempt.deployment.deployment_id
-        head.fallbacks = 1 if attempt.kind == "fallback" else 0
-        head.retries = attempt.number - 1 - head.fallbacks
+        head.fallbacks = attempt.fallbacks
+        head.retries = attempt.number - 1 - attempt.fallbacks
     return head
 
 

@@ -6,7 +6,7 @@ The order in which things become durable is the point of this file. Bytes are mo
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -18,20 +18,27 @@ from ledger.money.cost import Charge, unknown_cost
 from llm import headers as header_rules
 from llm.attempt import Attempt, Call
 from llm.booking import CallBook, cost_header, head_of, own_head
-from llm.encodings import EncodingError, decode
 from llm.ending import Ending, Pricing, of_failure, of_plain, of_stream
-from llm.errors import LEDGER_UNAVAILABLE, SHUTTING_DOWN, STREAM_CUT, upstream_failed
+from llm.errors import (
+    ANSWER_UNRECORDED,
+    INTERNAL,
+    LEDGER_UNAVAILABLE,
+    SHUTTING_DOWN,
+    STREAM_CUT,
+    ApiError,
+    upstream_failed,
+)
 from llm.estimates import estimate
+from llm.plain import PlainAnswer, read_plain, record_body
 from llm.record import Bookkeeper
-from llm.relay import RelaySettings, StreamRelay, is_coded, read_whole, record_body
-from llm.retrying import is_worth_another, pause_s
+from llm.relay import RelaySettings, StreamRelay
+from llm.retrying import after_answer, after_failure, pause_s
 from llm.router import Choice, Router
 from llm.upstream import Upstream, UpstreamAnswer, UpstreamError, UpstreamRequest
 
 logger = logging.getLogger(__name__)
 
 _SUCCESS: Final = range(200, 300)
-_DECODED_FACTOR_MAX: Final = 4
 _STOPPED: Final = {
     "client_left": "the client left, and the configuration says to cancel then",
     "drain_timeout": "the client left, and the upstream did not end its answer in time",
@@ -75,7 +82,7 @@ class Engine:
         self._running: dict[Call, Attempt | None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._stopping = False
+        #: When calls in flight are ended, by the loop's clock; None while the proxy is not being shut down.
         self._stops_at: float | None = None
 
     @property
@@ -86,22 +93,29 @@ class Engine:
     @property
     def is_stopping(self) -> bool:
         """Whether `shut_down` was called."""
-        return self._stopping
+        return self._stops_at is not None
 
     async def serve(self, call: Call) -> None:
-        """Serve one call to its end; `call.received` has been enqueued."""
+        """Serve one call to its end; `call.received` has been enqueued.
+
+        A call whose task is cancelled (the server has run out of patience) stays open, for recovery to close.
+        """
         self._running[call] = None
         self._idle.clear()
         call.client.on_gone = lambda: self._client_left(call)
+        book = CallBook(call, self._bookkeeper, self.settings.relay.ledger_wait_s)
         try:
-            await self._serve(call)
+            await self._serve(call, book)
         except FencedError:
             await self._cut(call)
+        except Exception:  # the edge: a fault of this program ends one call, and the book says so
+            logger.exception("call %s: the engine failed", call.call_id)
+            await self._break(call, book)
         finally:
             del self._running[call]
             if not self._running:
                 self._idle.set()
-            call.record.close()
+        call.record.close()
 
     def _client_left(self, call: Call) -> None:
         attempt = self._running.get(call)
@@ -109,141 +123,153 @@ class Engine:
             call.record.append(CLIENT_DISCONNECTED, {"phase": "waiting" if attempt is None else "answer"})
         except FencedError:
             return
-        if attempt is None:
-            return
-        if self.settings.cancel_on_disconnect:
+        if attempt is not None:
+            self._bound(call, attempt)
+
+    def _bound(self, call: Call, attempt: Attempt) -> None:
+        """Set how long an exchange may still last, now that the client has left or the proxy ends."""
+        if self._stops_at is not None:
+            attempt.stop("shutdown", max(0.0, self._stops_at - asyncio.get_running_loop().time()))
+        if call.client.is_gone and self.settings.cancel_on_disconnect:
             attempt.stop("client_left")
-        else:
+        elif call.client.is_gone:
             attempt.stop("drain_timeout", self.settings.drain_timeout_s)
 
     async def shut_down(self, grace_s: float) -> None:
         """Let calls end for `grace_s`, then end them: what they cost is estimated, and they are booked as truncated."""
-        self._stopping = True
         self._stops_at = asyncio.get_running_loop().time() + grace_s
-        for attempt in self._running.values():
+        for call, attempt in self._running.items():
             if attempt is not None:
-                attempt.stop("shutdown", grace_s)
+                self._bound(call, attempt)
         try:
             async with asyncio.timeout(grace_s + 5.0):
                 await self._idle.wait()
         except TimeoutError:
             logger.error("%d calls did not end; recovery will close them", self.in_flight)  # noqa: TRY400 - expected
 
-    async def _serve(self, call: Call) -> None:
-        book = CallBook(call, self._bookkeeper, self.settings.relay.ledger_wait_s)
-        choices = list(self.router.plan(call.request.model, call.pinned))
-        for number, choice in enumerate(choices, 1):
-            following = choices[number] if number < len(choices) else None
+    async def _serve(self, call: Call, book: CallBook) -> None:
+        rest: Sequence[Choice] = list(self.router.plan(call.request.model, call.pinned))
+        number = fallbacks = 0
+        while rest:
+            choice, rest = rest[0], rest[1:]
+            number += 1
+            fallbacks += choice.kind == "fallback"
             started_at = datetime.now(UTC)
+            deployment = choice.deployment
             pricing = Pricing(
-                call.request.money, started_at, self._prices(), choice.deployment.deployment_id, call.is_billable
+                call.request.money, started_at, self._prices(), deployment.deployment_id, call.is_billable
             )
-            attempt = Attempt(number, choice.kind, choice.deployment, pricing, started_at)
-            if not await self._attempt(call, book, attempt, following):
-                return
+            attempt = Attempt(number, choice.kind, fallbacks, deployment, pricing, started_at)
+            rest = await self._attempt(call, book, attempt, rest)
 
-    async def _attempt(self, call: Call, book: CallBook, attempt: Attempt, following: Choice | None) -> bool:
-        """Make one attempt; return whether the next one is to be made."""
+    async def _attempt(self, call: Call, book: CallBook, attempt: Attempt, rest: Sequence[Choice]) -> Sequence[Choice]:
+        """Make one attempt; return what is to be tried after it, nothing once the call has ended."""
         outgoing = _outgoing(call, attempt)
         book.started(attempt, outgoing)
         if not await call.record.wait_for(self.settings.admission_wait_s):
             book.refused(attempt, LEDGER_UNAVAILABLE, "ledger_unavailable")
             await call.client.answer(own_head(attempt, LEDGER_UNAVAILABLE), LEDGER_UNAVAILABLE.body())
-            return False
+            return ()
         self._running[call] = attempt
         relay = StreamRelay(call, attempt, self.settings.relay)
-        failure: UpstreamError | None = None
-        try:
-            async with asyncio.timeout(None) as guard:
-                attempt.guard = guard
-                self._stop_early(call, attempt)
-                upstream = self._upstream if attempt.deployment.mock_response is None else self._mock
-                answer = await upstream.send(outgoing)
-                try:
-                    return await self._take_answer(call, book, attempt, answer, relay, following)
-                finally:
-                    await answer.aclose()
-        except UpstreamError as error:
-            failure = error
-        except TimeoutError:
-            if not attempt.stopped_by:
-                raise
-        finally:
-            attempt.guard = None
+        failure = self._reason_not_to_send(call, attempt)
+        plain: PlainAnswer | None = None
+        guard = asyncio.timeout(None)
+        if failure is None:
+            try:
+                async with guard:
+                    attempt.guard = guard
+                    self._bound(call, attempt)
+                    plain = await self._exchange(call, book, attempt, outgoing, relay)
+            except UpstreamError as error:
+                failure = error
+            except TimeoutError:
+                if not guard.expired():
+                    raise
+                attempt.stopped_by = attempt.stopping_for
+            finally:
+                # Nothing stops what follows: it must happen once.
+                attempt.guard = None
         if relay.has_begun:
             await self._end_stream(call, book, attempt, relay)
-            return False
-        return await self._end_without_answer(call, book, attempt, failure, following)
+            return ()
+        if plain is None:
+            return await self._end_without_answer(call, book, attempt, failure, rest)
+        further = after_answer(plain.answer, attempt, rest) if self._may_go_on(call) else ()
+        if not further:
+            await self._end_plain(call, book, attempt, plain)
+            return ()
+        await self._give_up(call, book, attempt, plain)
+        await asyncio.sleep(pause_s(attempt, further[0], self.router.routing.retry_after_s, plain.answer))
+        return further
 
-    def _stop_early(self, call: Call, attempt: Attempt) -> None:
-        if self._stops_at is not None:
-            attempt.stop("shutdown", max(0.0, self._stops_at - asyncio.get_running_loop().time()))
-        elif call.client.is_gone and self.settings.cancel_on_disconnect:
-            attempt.stop("client_left")
+    def _may_go_on(self, call: Call) -> bool:
+        return not call.client.is_gone and not self.is_stopping
 
-    async def _take_answer(
-        self,
-        call: Call,
-        book: CallBook,
-        attempt: Attempt,
-        answer: UpstreamAnswer,
-        relay: StreamRelay,
-        following: Choice | None,
-    ) -> bool:
-        book.answered(attempt, answer)
-        may_go_on = not call.client.is_gone and not self._stopping
-        if following is not None and may_go_on and is_worth_another(answer, attempt, following):
-            await self._give_up(call, book, attempt, answer)
-            await asyncio.sleep(pause_s(attempt, following, self.router.routing.retry_after_s, answer))
-            return True
-        if not _is_event_stream(answer):
-            await self._end_plain(call, book, attempt, answer)
-            return False
-        relay.has_begun = True
-        await call.client.start(head_of(attempt, answer))
-        await relay.run(answer)
-        await self._end_stream(call, book, attempt, relay)
-        return False
+    def _reason_not_to_send(self, call: Call, attempt: Attempt) -> UpstreamError | None:
+        """Spare the upstream what nobody waits for any more."""
+        if call.client.is_gone:
+            attempt.stopped_by = "client_left"
+            return UpstreamError("client_left", "the client left before the request was sent", sent=False)
+        if self.is_stopping and attempt.number > 1:
+            attempt.stopped_by = "shutdown"
+            return UpstreamError("shutdown", _STOPPED["shutdown"], sent=False)
+        return None
 
-    async def _give_up(self, call: Call, book: CallBook, attempt: Attempt, answer: UpstreamAnswer) -> None:
-        """Book an attempt whose answer the client will not see."""
-        raw, decoded, coding = await self._read(answer)
-        attempt.disarm()
-        await record_body(call.record, attempt.number, raw, decoded, coding)
-        ending = of_plain(answer.status, decoded, attempt.pricing)
-        book.failed(attempt, "status", (ending.error or {}).get("message", ""), sent=True)
-        book.charged(attempt, ending.charge or _nothing_known(attempt), final=False)
-
-    async def _read(self, answer: UpstreamAnswer) -> tuple[bytes, bytes | None, str]:
-        """Read a plain answer: as it came, decoded (None where that failed), and its coding ("" for none)."""
-        limit = self.settings.relay.max_answer_bytes
-        raw = await read_whole(answer, limit)
-        coding = header_rules.find(answer.headers, "content-encoding")
-        if not is_coded(coding):
-            return raw, raw, ""
+    async def _exchange(
+        self, call: Call, book: CallBook, attempt: Attempt, outgoing: UpstreamRequest, relay: StreamRelay
+    ) -> PlainAnswer | None:
+        """Send, and take the answer: a plain one is returned whole, a stream is relayed."""
+        upstream = self._upstream if attempt.deployment.mock_response is None else self._mock
+        answer = await upstream.send(outgoing)
         try:
-            return raw, decode(raw, coding, limit * _DECODED_FACTOR_MAX), coding
-        except EncodingError:
-            return raw, None, coding
+            try:
+                book.answered(attempt, answer)
+            except FencedError:
+                # The client is cut; the answer is read all the same, for what it cost.
+                relay.is_fenced = attempt.is_cut_off = True
+                await self._cut(call)
+            if not _is_event_stream(answer):
+                return await read_plain(answer, self.settings.relay.max_answer_bytes)
+            relay.has_begun = True
+            if not relay.is_fenced:
+                await call.client.start(head_of(attempt, answer))
+            await relay.run(answer)
+            return None
+        finally:
+            await answer.aclose()
 
-    async def _end_plain(self, call: Call, book: CallBook, attempt: Attempt, answer: UpstreamAnswer) -> None:
-        raw, decoded, coding = await self._read(answer)
-        attempt.disarm()
-        head = head_of(attempt, answer)
-        attempt.answer_bytes = len(raw)
-        attempt.first_chunk_us = call.elapsed_us()
-        await record_body(call.record, attempt.number, raw, decoded, coding)
-        ending = of_plain(answer.status, decoded, attempt.pricing)
+    async def _give_up(self, call: Call, book: CallBook, attempt: Attempt, plain: PlainAnswer) -> None:
+        """Book an attempt whose answer the client will not see."""
+        ending = of_plain(plain.answer.status, plain.decoded, attempt.pricing)
         charge = ending.charge or _nothing_known(attempt)
+        try:
+            await record_body(call.record, attempt.number, plain)
+            book.failed(attempt, "status", (ending.error or {}).get("message", ""), sent=True)
+            book.charged(attempt, charge, final=False)
+        except FencedError:
+            book.settle(attempt, charge)
+            raise
+
+    async def _end_plain(self, call: Call, book: CallBook, attempt: Attempt, plain: PlainAnswer) -> None:
+        head = head_of(attempt, plain.answer)
+        attempt.answer_bytes = len(plain.raw)
+        attempt.first_chunk_us = call.elapsed_us()
+        ending = of_plain(plain.answer.status, plain.decoded, attempt.pricing)
+        charge = ending.charge or _nothing_known(attempt)
+        try:
+            await record_body(call.record, attempt.number, plain)
+        except FencedError:
+            book.settle(attempt, charge)
+            raise
         book.ended(attempt, ending, charge)
         head.cost_usd = cost_header(charge)
         if await book.settled(attempt, charge):
-            await call.client.answer(head, raw)
+            await call.client.answer(head, plain.raw)
         else:
-            await call.client.answer(own_head(attempt, LEDGER_UNAVAILABLE), LEDGER_UNAVAILABLE.body())
+            await call.client.answer(own_head(attempt, ANSWER_UNRECORDED), ANSWER_UNRECORDED.body())
 
     async def _end_stream(self, call: Call, book: CallBook, attempt: Attempt, relay: StreamRelay) -> None:
-        attempt.disarm()
         ending = of_stream(attempt.terminal, attempt.is_cut, attempt.pricing)
         if attempt.stopped_by and attempt.terminal is None:
             error = {"code": attempt.stopped_by, "message": _STOPPED[attempt.stopped_by]}
@@ -256,7 +282,7 @@ class Engine:
             return
         book.ended(attempt, ending, charge)
         is_durable = await book.settled(attempt, charge)
-        if relay.is_cut_off:
+        if attempt.is_cut_off:
             return
         if not is_durable:
             await call.client.send(STREAM_CUT.event(attempt.chunks))
@@ -267,38 +293,50 @@ class Engine:
         await call.client.end()
 
     async def _end_without_answer(
-        self, call: Call, book: CallBook, attempt: Attempt, failure: UpstreamError | None, following: Choice | None
-    ) -> bool:
-        """Book an attempt that got no answer, or not the whole of a plain one; return whether to go on."""
+        self, call: Call, book: CallBook, attempt: Attempt, failure: UpstreamError | None, rest: Sequence[Choice]
+    ) -> Sequence[Choice]:
+        """Book an attempt that got no answer, or not the whole of a plain one; return what is to be tried next."""
         if failure is None:
             failure = UpstreamError(attempt.stopped_by, _STOPPED[attempt.stopped_by], sent=True)
         charge = of_failure(failure.message, attempt.pricing, sent=failure.sent)
         book.failed(attempt, failure.reason, failure.message, sent=failure.sent)
-        may_go_on = not call.client.is_gone and not self._stopping and not attempt.stopped_by
-        if following is not None and may_go_on:
+        further = after_failure(failure, rest) if self._may_go_on(call) and not attempt.stopped_by else ()
+        if further:
             book.charged(attempt, charge, final=False)
-            await asyncio.sleep(pause_s(attempt, following, self.router.routing.retry_after_s))
-            return True
+            await asyncio.sleep(pause_s(attempt, further[0], self.router.routing.retry_after_s))
+            return further
         error = SHUTTING_DOWN if attempt.stopped_by == "shutdown" else upstream_failed(failure.reason, failure.message)
         facts = {"code": failure.reason, "message": failure.message}
         attempt.http_status = error.status
-        book.ended(
-            attempt, Ending(_STOPPED_TYPES.get(attempt.stopped_by, CALL_FAILED), None, facts, charge), charge, error
-        )
+        kind = _STOPPED_TYPES.get(attempt.stopped_by, CALL_FAILED)
+        book.ended(attempt, Ending(kind, None, facts, charge), charge, error)
         if not await book.settled(attempt, charge):
             error = LEDGER_UNAVAILABLE
         await call.client.answer(own_head(attempt, error), error.body())
-        return False
+        return ()
 
     async def _cut(self, call: Call) -> None:
         """End the client's answer after the call's journal was taken over: its record says that it was abandoned."""
         attempt = self._running.get(call)
         logger.warning("call %s: its journal was taken over; its client is cut", call.call_id)
+        error = LEDGER_UNAVAILABLE if attempt is None else ANSWER_UNRECORDED
+        await self._tell(call, attempt, error, STREAM_CUT)
+
+    async def _break(self, call: Call, book: CallBook) -> None:
+        """Close the record of a call that a fault of this program ended, and its client's answer."""
+        try:
+            book.broken(INTERNAL)
+            await call.record.wait_for(self.settings.relay.ledger_wait_s)
+        except FencedError:
+            logger.warning("call %s: its journal was taken over as well", call.call_id)
+        await self._tell(call, self._running.get(call), INTERNAL, INTERNAL)
+
+    async def _tell(self, call: Call, attempt: Attempt | None, error: ApiError, in_stream: ApiError) -> None:
         if call.client.has_begun:
-            await call.client.send(STREAM_CUT.event(0 if attempt is None else attempt.chunks))
+            await call.client.send(in_stream.event(0 if attempt is None else attempt.chunks))
             await call.client.end()
         else:
-            await call.client.answer(own_head(attempt, LEDGER_UNAVAILABLE), LEDGER_UNAVAILABLE.body())
+            await call.client.answer(own_head(attempt, error), error.body())
 
 
 def _outgoing(call: Call, attempt: Attempt) -> UpstreamRequest:

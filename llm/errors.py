@@ -57,4 +57,12 @@ LEDGER_UNAVAILABLE = ApiError(
 STREAM_CUT = ApiError(
     503, "The ledger could not record the end of this answer in time.", "server_error", "ledger_unavailable"
 )
+ANSWER_UNRECORDED = ApiError(
+    503,
+    "The request was forwarded, and may be charged, but its answer could not be recorded in time.",
+    "server_error",
+    "ledger_unavailable",
+    should_retry=False,
+)
+INTERNAL = ApiError(500, "The proxy failed to serve this request; its log says why.", "server_error", "internal_error")
 SHUTTING_DOWN = ApiError(503, "The proxy is shutting down.", "server_error", "shutting_down", retry_after_s=1)

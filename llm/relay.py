@@ -6,18 +6,19 @@ promises about chunks are kept: recorded in order, the end held back, nothing re
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from ledger.errors import FencedError
-from ledger.events import BODY_RECEIVED, CHUNK_RECEIVED, PART_BYTES_MAX
+from ledger.events import CHUNK_RECEIVED, PART_BYTES_MAX
 from llm.attempt import Attempt, Call
-from llm.encodings import Decoder, EncodingError, codings
+from llm.encodings import Decoder, EncodingError, UnsupportedEncoding, codings
 from llm.errors import STREAM_CUT
 from llm.headers import find
 from llm.json_text import JsonError
-from llm.masking import mask_block, mask_secrets
+from llm.masking import mask_block
 from llm.record import Record
 from llm.sse import BlockSplitter, PartialBlock
 from llm.terminal import is_plain, read_terminal
@@ -26,7 +27,7 @@ from llm.upstream import UpstreamAnswer, UpstreamError
 #: A block up to this size is one chunk, whatever the pieces; a larger one is relayed and recorded in parts.
 BLOCK_BYTES_MAX: Final = 16 * 1024 * 1024
 #: How long the upstream may keep a stream open after its terminal event.
-LINGER_S: Final = 5.0
+LINGER_S: Final = 1.0
 _NAME_BYTES_MAX: Final = 96
 _ESTIMATE_BYTES_MAX: Final = 8 * 1024 * 1024
 _DECODED_BYTES_MAX: Final = 1024 * 1024 * 1024
@@ -53,8 +54,6 @@ class StreamRelay:
         self.has_begun = False
         #: The call's journal was taken over in the middle.
         self.is_fenced = False
-        #: The client was told that the stream is over: it gets nothing more, while the upstream is read on.
-        self.is_cut_off = False
 
     async def run(self, answer: UpstreamAnswer) -> None:
         """Relay until the upstream ends or breaks off; what is still held then is in `attempt.held`.
@@ -77,7 +76,9 @@ class StreamRelay:
             if not linger.expired():
                 raise
         rest = self._splitter.close()
-        if rest and not is_coded(coding):
+        if rest and is_coded(coding):
+            self._look([rest])
+        elif rest:
             await self._take([rest])
 
     async def _plain(self, piece: bytes) -> None:
@@ -89,12 +90,13 @@ class StreamRelay:
         if self.is_fenced:
             self._look(blocks)
             return
+        before = self._attempt.chunks
         try:
             await self._record(blocks)
         except FencedError:
             # The record is closed. The upstream is read on all the same: its usage settles what recovery had to guess.
             self.is_fenced = True
-            self._look(blocks)
+            self._look(blocks[self._attempt.chunks - before :])
             await self._cut_off()
 
     def _look(self, blocks: list[bytes]) -> None:
@@ -113,7 +115,7 @@ class StreamRelay:
                     # Nearly every block: it ends nothing, and none of its members can hold a secret.
                     ready.append(block)
                     record.chunk(block)
-                    self._keep(block)
+                    self._count(block)
                     continue
                 attempt.terminal = read_terminal(block)
             else:
@@ -123,14 +125,17 @@ class StreamRelay:
                     attempt.terminal = later
             (ready if attempt.terminal is None else attempt.held).append(block)
             await record_chunk(record, block)
-            self._keep(block)
-        attempt.chunks += len(blocks)
+            self._count(block)
         if ready:
             await self._forward(b"".join(ready) if len(ready) > 1 else ready[0])
 
+    def _count(self, block: bytes) -> None:
+        self._attempt.chunks += 1
+        self._attempt.answer_bytes += len(block)
+        self._keep(block)
+
     def _keep(self, block: bytes) -> None:
         attempt = self._attempt
-        attempt.answer_bytes += len(block)
         if attempt.blocks is not None:
             attempt.blocks_bytes += len(block)
             if attempt.blocks_bytes > _ESTIMATE_BYTES_MAX:
@@ -139,25 +144,28 @@ class StreamRelay:
                 attempt.blocks.append(block)
 
     async def _forward(self, data: bytes) -> None:
+        if not self._attempt.is_cut_off and not await self._is_recorded():
+            await self._cut_off()
+        if not self._attempt.is_cut_off:
+            await self._call.client.send(data)
+            return
+        # Nobody waits for this stream any more: it is read on as far as the buffer has room.
+        while not self._call.record.has_room:
+            await self._call.record.wait_for_room(self._settings.ledger_wait_s)
+
+    async def _is_recorded(self) -> bool:
+        """Wait until what has come may be relayed, at most `ledger_wait_s`; return whether it may."""
         record = self._call.record
         if self._settings.every_chunk:
-            if not await record.wait_for(self._settings.ledger_wait_s):
-                await self._cut_off()
-        elif (record.is_stalled or not record.has_room) and not await record.wait_for_room(
-            self._settings.ledger_wait_s
-        ):
-            await self._cut_off()
-        if not self.is_cut_off:
-            await self._call.client.send(data)
-        elif not record.has_room:
-            # The client is gone from this stream; the upstream waits until the book takes more.
-            while not await record.wait_for_room(self._settings.ledger_wait_s):
-                pass
+            return await record.wait_for(self._settings.ledger_wait_s)
+        if record.has_room and not record.is_stalled:
+            return True
+        return await record.wait_for_room(self._settings.ledger_wait_s)
 
     async def _cut_off(self) -> None:
         """Tell the client that it gets no more of this stream, and why."""
-        if not self.is_cut_off:
-            self.is_cut_off = True
+        if not self._attempt.is_cut_off:
+            self._attempt.is_cut_off = True
             await self._call.client.send(STREAM_CUT.event(self._attempt.chunks))
             await self._call.client.end()
 
@@ -167,31 +175,38 @@ class StreamRelay:
         It is relayed and recorded as it came, piece by piece; the blocks are only looked at. Where the request held
         secrets that the answer may echo, its pieces are withheld from the book.
         """
-        decoder = Decoder(coding, _DECODED_BYTES_MAX)
+        decoder = None
+        with suppress(UnsupportedEncoding):  # then nothing can be seen of its end, and it counts as truncated
+            decoder = Decoder(coding, _DECODED_BYTES_MAX)
 
         async def relay(piece: bytes) -> None:
-            attempt = self._attempt
-            if attempt.first_chunk_us is None:
-                attempt.first_chunk_us = self._call.elapsed_us()
-            try:
-                blocks = self._splitter.feed(decoder.feed(piece))
-            except EncodingError:
-                blocks = []
-            for block in blocks:
-                attempt.terminal = read_terminal(block) or attempt.terminal
-                self._keep(block)
-            facts = {"content_encoding": coding[:64]}
-            if self._call.received.get("masked"):
-                self._call.record.append(CHUNK_RECEIVED, {**facts, **withheld(piece)}, b"")
-            else:
-                await self._call.record.append_large(CHUNK_RECEIVED, facts, piece)
-            attempt.chunks += 1
-            if attempt.terminal is None:
-                await self._forward(piece)
-            else:
-                attempt.held.append(piece)
+            with suppress(EncodingError):
+                self._look([] if decoder is None else self._splitter.feed(decoder.feed(piece)))
+            if not self.is_fenced:
+                await self._pass_on_coded(piece, coding)
 
         return relay
+
+    async def _pass_on_coded(self, piece: bytes, coding: str) -> None:
+        attempt, record = self._attempt, self._call.record
+        if attempt.first_chunk_us is None:
+            attempt.first_chunk_us = self._call.elapsed_us()
+        facts = {"content_encoding": coding[:64]}
+        try:
+            if self._call.received.get("masked"):
+                record.append(CHUNK_RECEIVED, {**facts, **withheld(piece)}, b"")
+            else:
+                await record.append_large(CHUNK_RECEIVED, facts, piece)
+        except FencedError:
+            self.is_fenced = True
+            await self._cut_off()
+            return
+        attempt.chunks += 1
+        attempt.answer_bytes += len(piece)
+        if attempt.terminal is None:
+            await self._forward(piece)
+        else:
+            attempt.held.append(piece)
 
 
 def is_coded(coding: str) -> bool:
@@ -228,35 +243,3 @@ async def record_chunk(record: Record, block: bytes) -> None:
 def withheld(body: bytes) -> dict[str, object]:
     """Return the facts that stand for bytes which must not be stored."""
     return {"withheld_bytes": len(body), "withheld_sha256": sha256(body).hexdigest()}
-
-
-async def read_whole(answer: UpstreamAnswer, max_bytes: int) -> bytes:
-    """Read a plain answer.
-
-    Raises:
-        UpstreamError: it broke off, or is larger than `max_bytes`.
-    """
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in answer.pieces():
-        size += len(piece)
-        if size > max_bytes:
-            raise UpstreamError("too_large", f"its answer is larger than {max_bytes} bytes", sent=True)
-        pieces.append(piece)
-    return b"".join(pieces) if len(pieces) != 1 else pieces[0]
-
-
-async def record_body(record: Record, attempt: int, raw: bytes, decoded: bytes | None, coding: str) -> None:
-    """Enqueue `body.received`: the bytes as they came, unless secrets had to be masked in them."""
-    stored, facts = raw, {"attempt": attempt}
-    try:
-        masked_body, masked = mask_secrets(raw if decoded is None else decoded)
-    except JsonError:
-        masked_body, masked = b"", -1
-    if masked > 0:
-        stored = masked_body
-        facts = {**facts, "masked": masked, "decoded": bool(coding)}
-    elif masked < 0:
-        stored = b""
-        facts = {**facts, **withheld(raw)}
-    await record.append_large(BODY_RECEIVED, facts, stored)

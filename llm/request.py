@@ -37,9 +37,14 @@ class ClientRequest:
         if members is None:
             return self.raw_body, self.content_encoding
         own = [name for name in OWN_FIELDS if name in members]
-        if not own and (not self.model or self.model == upstream_model):
+        values = {}
+        if self.model and self.model != upstream_model:
+            values["model"] = json.dumps(upstream_model).encode()
+        metadata = _without_tags(members.raw("metadata"))
+        if metadata is not None:
+            values["metadata"] = metadata
+        if not own and not values:
             return self.raw_body, self.content_encoding
-        values = {"model": json.dumps(upstream_model).encode()} if self.model else {}
         return replace_values(self.body, values, own, members), ""
 
     def member(self, name: str) -> Any:
@@ -88,6 +93,15 @@ def read_client_request(
         is_stream=values.get("stream") is True,
         money=read_request(values),
     )
+
+
+def _without_tags(metadata: bytes | None) -> bytes | None:
+    """Return `metadata` without a list of tags, which is the proxy's: the API takes texts only; None to leave it."""
+    if metadata is None or not metadata.startswith(b"{") or (b"tags" not in metadata and b"\\u00" not in metadata):
+        return None
+    members = scan_object(metadata)
+    tags = members.raw("tags")
+    return replace_values(metadata, {}, ("tags",), members) if tags is not None and tags.startswith(b"[") else None
 
 
 def read_mapping(body: bytes) -> dict[str, Any] | None:
