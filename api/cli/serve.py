@@ -7,6 +7,7 @@ workers. Nothing listens before the schema fits.
 import contextlib
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -139,6 +140,9 @@ def _run(options: ServeOptions, prepared: Prepared, listener: socket.socket) -> 
     if options.num_workers == 1:
         application = Application(prepared.config, prepared.database_url, prepared.master_key)
         server = uvicorn.Server(_uvicorn(application, prepared, workers=1))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn raises the signal once more when it has ended, while the embedded Postgres is still to be stopped.
+            signal.signal(number, lambda _number, _frame: None)
         ready.start()
         server.run(sockets=[listener])
         return 0 if server.started else 1
