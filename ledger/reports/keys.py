@@ -27,8 +27,10 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class KeyFilters:
-    """Which keys to list; None: all. `status`: active, blocked or revoked."""
+    """Which keys to list; None: all. `status`: active, blocked, revoked, or current (all but revoked)."""
 
+    key_id: str | None = None
+    key_hash: str | None = None
     org: str | None = None
     team: str | None = None
     user_id: str | None = None
@@ -57,6 +59,11 @@ async def key_info(
     found = KEYS.c.key_id == key_id if key_id is not None else KEYS.c.key_hash == key_hash
     row = (await connection.execute(_keys([found, *_scoped(KEYS, scope)]))).mappings().one_or_none()
     return None if row is None else _with_totals(dict(row))
+
+
+async def key_id_of(connection: AsyncConnection, key_hash: str) -> str | None:
+    """Return the key_id of the key with that hash; None where there is none."""
+    return await connection.scalar(select(KEYS.c.key_id).where(KEYS.c.key_hash == key_hash))
 
 
 async def key_list(
@@ -117,13 +124,15 @@ def _keys(conditions: list[ColumnElement[bool]]) -> Any:
 
 def _conditions(filters: KeyFilters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    for name in ("org", "team", "user_id", "key_alias"):
+    for name in ("key_id", "key_hash", "org", "team", "user_id", "key_alias"):
         value = getattr(filters, name)
         if value is not None:
             conditions.append(KEYS.c[name] == value)
     match filters.status:
         case None:
             pass
+        case "current":
+            conditions.append(KEYS.c.revoked.is_(False))
         case "active":
             conditions += [KEYS.c.blocked.is_(False), KEYS.c.revoked.is_(False)]
         case "blocked":
@@ -131,7 +140,7 @@ def _conditions(filters: KeyFilters) -> list[ColumnElement[bool]]:
         case "revoked":
             conditions.append(KEYS.c.revoked)
         case unknown:
-            raise ValueError(f"A key is active, blocked or revoked: got {unknown!r}.")
+            raise ValueError(f"A key is current, active, blocked or revoked: got {unknown!r}.")
     return conditions
 
 
