@@ -61,7 +61,8 @@ async def _write(pieces: AsyncIterator[tuple[int, bytes]], head: Answer, *, is_p
     output = sys.stdout.buffer
     if head.rejection is not None and head.own is None:
         # An older rejection holds no body, but all that its body said.
-        output.write(json.dumps({"error": head.rejection}).encode())
+        error = {name: head.rejection.get(name) for name in ("message", "type", "param", "code")}
+        output.write(json.dumps({"error": error}).encode())
     began = time.monotonic()
     async for offset_us, piece in pieces:
         if is_paced:

@@ -1,0 +1,34 @@
+"""Runs `llm ledger ...` for tests: inside the test's process, or as a process of its own."""
+
+import asyncio
+import os
+import subprocess
+import sys
+
+from click.testing import CliRunner, Result
+
+from api.cli.ledger import ledger_group
+
+_OURS = ("DATABASE_URL", "LLM_OWNER_DATABASE_URL", "LLM_DATA_DIR")
+
+
+async def ledger(*arguments: str, url: str | None = None, **environ: str) -> Result:
+    """Run a command on the book at `url`; in a thread, since it has an event loop of its own."""
+    given = {**dict.fromkeys(_OURS), **environ, **({} if url is None else {"DATABASE_URL": url})}
+    result = await asyncio.to_thread(CliRunner().invoke, ledger_group, list(arguments), env=given)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def ledger_process(*arguments: str, url: str, **environ: str) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command in a process of its own, which it may replace."""
+    kept = {name: value for name, value in os.environ.items() if name not in _OURS}
+    return subprocess.run(
+        [sys.executable, "-m", "api.cli", "ledger", *arguments],
+        env={**kept, **environ, "DATABASE_URL": url},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
