@@ -62,11 +62,24 @@ class Pieces:
         self._inner = inner
         #: Pieces by the value of the answer's `x-count-as` header, or by "".
         self.counts: Counter[str] = Counter()
+        self._arrived = asyncio.Event()
+
+    def note(self, label: str) -> None:
+        """Count a piece."""
+        self.counts[label] += 1
+        self._arrived.set()
+
+    async def more_than(self, count: int, label: str = "", timeout_s: float = 10.0) -> None:
+        """Wait until more than `count` pieces have come."""
+        async with asyncio.timeout(timeout_s):
+            while self.counts[label] <= count:
+                self._arrived.clear()
+                await self._arrived.wait()
 
     async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
         """Send, and count what comes."""
         label = next((value for name, value in request.headers if name == "x-count-as"), "")
-        return _Counted(await self._inner.send(request), self.counts, label)
+        return _Counted(await self._inner.send(request), self, label)
 
     async def aclose(self) -> None:
         """Close what is behind."""
@@ -74,16 +87,16 @@ class Pieces:
 
 
 class _Counted:
-    def __init__(self, inner: UpstreamAnswer, counts: Counter[str], label: str) -> None:
+    def __init__(self, inner: UpstreamAnswer, counter: Pieces, label: str) -> None:
         self.status: int = inner.status
         self.headers: Headers = inner.headers
         self._inner = inner
-        self._counts = counts
+        self._counter = counter
         self._label = label
 
     async def pieces(self) -> AsyncIterator[bytes]:
         async for piece in self._inner.pieces():
-            self._counts[self._label] += 1
+            self._counter.note(self._label)
             yield piece
 
     async def aclose(self) -> None:

@@ -113,13 +113,15 @@ class Book:
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
         """Run a query, on a new connection where the last one is gone."""
-        connection = self._connection
-        if connection is None or connection.is_closed():
-            connection = self._connection = await asyncpg.connect(**parse(self._url).asyncpg_kwargs())
-        return await connection.fetch(query, *arguments)
+        async with self._turn:
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = self._connection = await asyncpg.connect(**parse(self._url).asyncpg_kwargs())
+            return await connection.fetch(query, *arguments)
 
     async def story(self, call_id: UUID) -> Story:
         """Return what is in the book of a call at this moment."""
