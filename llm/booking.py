@@ -41,7 +41,8 @@ class CallBook:
         self._wait_s = wait_s
         #: The attempt that was written down and has no charge yet.
         self._open: Attempt | None = None
-        self._has_ended = False
+        #: The end of the call is enqueued: nothing more is recorded of it, but for its cost.
+        self.has_ended = False
 
     def started(self, attempt: Attempt, outgoing: UpstreamRequest) -> None:
         """Enqueue `attempt.started`, which must be durable before the upstream sees a byte."""
@@ -113,7 +114,7 @@ class CallBook:
             "delivered": not (self._call.client.is_gone or attempt.is_cut_off),
             "error": ending.error,
         }
-        self._has_ended = True
+        self.has_ended = True
         try:
             self._record.append(ending.type, facts, None if own_answer is None else own_answer.body(), with_next=True)
             self.charged(attempt, charge, final=True)
@@ -127,16 +128,17 @@ class CallBook:
         self.charged(attempt, no_charge("never sent: the ledger was not available"), final=True)
         facts = {"status": error.status, "error": error.facts(), "reason": reason}
         self._record.append(CALL_REJECTED, facts, error.body())
-        self._has_ended = True
+        self.has_ended = True
 
     def broken(self, error: ApiError) -> None:
         """Enqueue the end of a call that a fault of this program ended, unless it has one already."""
-        if self._has_ended:
+        if self.has_ended:
             return
         attempt = self._open
         if attempt is None:
             facts = {"status": error.status, "error": error.facts(), "reason": error.code or ""}
             self._record.append(CALL_REJECTED, facts, error.body())
+            self.has_ended = True
             return
         reason = "the proxy failed in the middle of this attempt"
         charge = unknown_cost(reason, request=attempt.pricing.request)

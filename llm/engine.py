@@ -102,8 +102,8 @@ class Engine:
         """
         self._running[call] = None
         self._idle.clear()
-        call.client.on_gone = lambda: self._client_left(call)
         book = CallBook(call, self._bookkeeper, self.settings.relay.ledger_wait_s)
+        call.client.on_gone = lambda: self._client_left(call, book)
         try:
             await self._serve(call, book)
         except FencedError:
@@ -117,7 +117,10 @@ class Engine:
                 self._idle.set()
         call.record.close()
 
-    def _client_left(self, call: Call) -> None:
+    def _client_left(self, call: Call, book: CallBook) -> None:
+        if book.has_ended:
+            # The end is the last that is recorded of a call, but for its cost; there is nothing left to cut short.
+            return
         attempt = self._running.get(call)
         try:
             call.record.append(CLIENT_DISCONNECTED, {"phase": "waiting" if attempt is None else "answer"})
