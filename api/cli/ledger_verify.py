@@ -32,6 +32,9 @@ _CHECKED: Final = {
     "totals": "totals: equal to the sum of the costs, to the last decimal",
 }
 
+#: A person reads this many lines; `--json` lists more.
+_LISTED_MAX: Final = 30
+
 
 @click.command()
 @click.option("--journal", "journal_id", type=click.UUID, help="Only this journal.")
@@ -118,10 +121,10 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _listed(lines: list[str], total: int) -> Iterator[str]:
-    for line in lines:
+    for line in lines[:_LISTED_MAX]:
         yield f"  {line}"
-    if total > len(lines):
-        yield f"  and {total - len(lines):,} more"
+    if total > _LISTED_MAX:
+        yield f"  and {total - _LISTED_MAX:,} more"
 
 
 def _line(finding: Finding) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID
 
 #: Findings beyond these are counted and not kept.
-FINDINGS_MAX: Final = 200
+FINDINGS_MAX: Final = 100
 OPEN_CALLS_MAX: Final = 100
 
 
