@@ -14,6 +14,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ledger.events import CHUNK_RECEIVED
 from ledger.reports.events import Place
 
 EVENTS_MAX = 1_000
@@ -29,8 +30,12 @@ _BODIES = "SELECT journal_id, seq, body FROM ledger.events WHERE @where@ ORDER B
 _OF_CALL = "journal_id = :journal_id AND call_id = :call_id AND version > :after"
 _OF_ANSWER = f"""{_OF_CALL} AND body IS NOT NULL AND (type IN ('chunk.received', 'body.received')
     OR (type = 'body.part' AND (facts->>'of')::integer > :head))"""
-_OF_BOOK = """journal_id >= :journal_id AND (journal_id, seq) > (:journal_id, :after)
-    AND (NOT :one_journal OR journal_id = :journal_id) AND (CAST(:type AS text) IS NULL OR type = :type)"""
+#: One condition for both would read the journal's index from its beginning.
+_OF_JOURNAL = "journal_id = :journal_id AND seq > :after"
+_OF_LATER_JOURNALS = "journal_id > :journal_id"
+_OF_TYPE = " AND type = :type"
+#: Said once more as a constant, so that the index without the chunks can be used.
+_NO_CHUNKS = f" AND type <> '{CHUNK_RECEIVED}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +95,22 @@ async def page_of_book(
     Raises:
         ValueError: `limit` is not within 1 and EVENTS_MAX.
     """
-    values = {"journal_id": after[0], "after": after[1], "one_journal": one_journal, "type": type_}
-    return await _page(connection, _OF_BOOK, "journal_id, seq", values, limit, bodies=bodies)
+    values: dict[str, Any] = {"journal_id": after[0], "after": after[1]}
+    which = ""
+    if type_ is not None:
+        values["type"] = type_
+        which = _OF_TYPE if type_ == CHUNK_RECEIVED else _OF_TYPE + _NO_CHUNKS
+    order = "journal_id, seq"
+    page = await _page(connection, _OF_JOURNAL + which, order, values, limit, bodies=bodies)
+    if one_journal or page.has_more:
+        return page
+    del values["after"]
+    rest = limit - len(page.events)
+    if rest == 0:
+        later = await _page(connection, _OF_LATER_JOURNALS + which, order, values, 1, bodies=False)
+        return Page(page.events, has_more=bool(later.events))
+    later = await _page(connection, _OF_LATER_JOURNALS + which, order, values, rest, bodies=bodies)
+    return Page(page.events + later.events, has_more=later.has_more)
 
 
 def _place(place: Place) -> dict[str, Any]:

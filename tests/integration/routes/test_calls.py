@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 
 from ledger.events import PART_BYTES_MAX
 from ledger.reports import pages
-from tests.support.routes import RECEIVED, Proxy, make_call, numbers_of, refusal
+from tests.support.routes import RECEIVED, Proxy, make_call, numbers_of, proxy_at, refusal
 
 EVENT = b'event: response.output_text.delta\ndata: {"delta":"\xc3\xa4"}\n\n'
 CUT = b"data: \xff\xfe\x00\n\n"
@@ -227,3 +227,27 @@ async def test_book_events_are_listed_by_journal_and_seq_page_by_page(proxy: Pro
     other = str(uuid7())
     assert (await proxy.get("/ledger/events", journal_id=other)).json()["data"] == []
     assert refusal(await proxy.get("/ledger/events", journal_id=other, after=f"{journal}:2"))[::2] == (400, "after")
+
+
+async def test_book_events_of_several_journals_are_each_listed_once(proxy: Proxy, database_url: str) -> None:
+    for _ in range(2):
+        async with proxy_at(database_url) as other:
+            await make_call(other, [EVENT, EVENT])
+    everything = (await proxy.get("/ledger/events", limit=1000)).json()["data"]
+    places = [(event["journal_id"], event["seq"]) for event in everything]
+    assert len({journal for journal, _ in places}) == 3
+    assert places == sorted(set(places))
+    for limit in (1, 2, len(places) - 1, len(places)):
+        found: list[tuple[str, int]] = []
+        query: dict[str, object] = {"limit": limit, "bodies": "text"}
+        while True:
+            page = (await proxy.get("/ledger/events", **query)).json()
+            assert len(page["data"]) == limit or page["next_after"] is None
+            found += [(event["journal_id"], event["seq"]) for event in page["data"]]
+            if page["next_after"] is None:
+                break
+            query["after"] = page["next_after"]
+        assert found == places
+    for kind, count in (("chunk.received", 4), ("call.received", 2)):
+        listed = (await proxy.get("/ledger/events", type=kind, limit=3)).json()["data"]
+        assert [event["type"] for event in listed] == [kind] * min(count, 3)
