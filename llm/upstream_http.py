@@ -6,9 +6,11 @@ aiohttp itself rather than httpx over it: of a bare pass-through on one core, th
 
 import ssl
 from collections.abc import AsyncIterator, Callable
+from io import BytesIO
 from typing import Final
 
 import aiohttp
+from yarl import URL
 
 from llm.upstream import Headers, UpstreamAnswer, UpstreamError, UpstreamRequest
 
@@ -18,6 +20,7 @@ KEEPALIVE_S: Final = 20.0
 CONNECTIONS_MAX: Final = 2_000
 _HEADER_BYTES_MAX: Final = 65_536
 _READ_BUFFER_BYTES: Final = 256 * 1024
+_BODY_AT_ONCE_BYTES_MAX: Final = 256 * 1024
 
 
 class _Answer:
@@ -43,6 +46,11 @@ class _Answer:
             self._response.release()
         else:
             self._response.close()
+
+
+def _payload(body: bytes) -> bytes | BytesIO | None:
+    """A large body goes out piece by piece, as fast as it is taken; BytesIO shares its memory."""
+    return BytesIO(body) if len(body) > _BODY_AT_ONCE_BYTES_MAX else body or None
 
 
 class HttpUpstream:
@@ -92,9 +100,10 @@ class HttpUpstream:
         try:
             response = await self._session.request(
                 request.method,
-                request.url,
+                # As the client wrote it: yarl would write %5B as [.
+                URL(request.url, encoded=request.url.isascii()),
                 headers=request.headers,
-                data=request.body or None,
+                data=_payload(request.body),
                 allow_redirects=False,
                 timeout=timeout,
                 proxy=self._proxies[deployment.api_base],
