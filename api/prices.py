@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any, Final
 
 import asyncpg
@@ -17,7 +18,6 @@ from ledger.journal.journals import Journals
 from ledger.money.book import PriceBook
 from ledger.money.config_price import config_price
 from ledger.money.price import Price
-from ledger.money.seed import seed_prices
 from ledger.postgres.connect import connect
 from ledger.projections.projector import Projector
 from llm.deployment import Deployment
@@ -41,10 +41,11 @@ async def load_prices(
     connection = await connect(url, purpose="prices", statement_timeout=f"{_WAIT_S}s")
     try:
         known = await _read(connection)
-        if _missing([*seed_prices(), *own], known, at):
+        wanted = [*_seed(known), *own]
+        if _missing(wanted, known, at):
             await connection.execute(_LOCK)
             known = await _read(connection)
-            missing = _missing([*seed_prices(), *own], known, at)
+            missing = _missing(wanted, known, at)
             position = await journals.publish(PRICE_PUBLISHED, [_facts(price) for price in missing])
             if position is not None:
                 await projector.passed("prices", position.journal_id, position.seq, timeout_s=_WAIT_S)
@@ -54,6 +55,19 @@ async def load_prices(
     # A deployment whose own prices were taken out of the config is priced like everybody again.
     priced = {"", *(price.deployment for price in own)}
     return PriceBook(price for price in known if price.deployment in priced)
+
+
+def _seed(known: Iterable[Price]) -> list[Price]:
+    """Return the installed price list; nothing where the book has prices of this very version already.
+
+    One flush publishes a list, so a part of it in the book means all of it.
+    """
+    source = f"genai-prices {version('genai-prices')},"
+    if any(price.source.startswith(source) for price in known):
+        return []
+    from ledger.money.seed import seed_prices  # noqa: PLC0415 - a quarter of a second that most starts need not wait
+
+    return seed_prices()
 
 
 def _of(deployment: Deployment, at: datetime) -> Price | None:

@@ -179,11 +179,12 @@ def _announce(options: ServeOptions, prepared: Prepared, port: int) -> None:
     """Say that the proxy runs, once it does."""
     host = "127.0.0.1" if options.host in {"0.0.0.0", "::"} else options.host  # noqa: S104 - a comparison
     deadline = time.monotonic() + _READY_TIMEOUT_S
-    while not _is_ready(host, port):
-        if time.monotonic() > deadline:
-            click.echo(f"llm: not ready after {_READY_TIMEOUT_S:.0f} s; see the log above", err=True)
-            return
-        time.sleep(0.02)
+    with httpx.Client(base_url=f"http://{host}:{port}", timeout=2, trust_env=False, verify=False) as client:  # noqa: S501 - no TLS here, and loading its certificates takes longer than the rest
+        while not _is_ready(client):
+            if time.monotonic() > deadline:
+                click.echo(f"llm: not ready after {_READY_TIMEOUT_S:.0f} s; see the log above", err=True)
+                return
+            time.sleep(0.03)
     model = prepared.config.model_list[0].model_name
     target = parse(prepared.database_url)
     where = f"{prepared.embedded.data_dir} (embedded Postgres)" if prepared.embedded else str(prepared.data_dir)
@@ -212,9 +213,9 @@ def _where_is_the_key(prepared: Prepared) -> str:
     return "as configured"
 
 
-def _is_ready(host: str, port: int) -> bool:
+def _is_ready(client: httpx.Client) -> bool:
     try:
-        return httpx.get(f"http://{host}:{port}/health/readiness", timeout=2, trust_env=False).is_success
+        return client.get("/health/readiness").is_success
     except httpx.HTTPError:
         return False
 

@@ -61,6 +61,9 @@ def upgrade(url: str) -> None:
 
 
 async def _upgrade(url: str) -> None:
+    if await _is_current(url):
+        return
+
     async def create(*_arguments: object, **_keywords: object) -> asyncpg.Connection:
         return await connect(url, purpose="migrate", role=None, lock_timeout="10s", statement_timeout="10min")
 
@@ -70,6 +73,18 @@ async def _upgrade(url: str) -> None:
             await connection.run_sync(_upgrade_on)
     finally:
         await engine.dispose()
+
+
+async def _is_current(url: str) -> bool:
+    """Tell, without Alembic's ado, whether there is nothing to do: the usual case at a start."""
+    connection = await connect(url, purpose="migrate", role=None, statement_timeout="10s")
+    try:
+        await check(connection)
+    except SchemaMismatchError:
+        return False  # what is wrong is said by what follows
+    finally:
+        connection.terminate()
+    return True
 
 
 def _upgrade_on(connection: Connection) -> None:
@@ -103,7 +118,8 @@ def _refuse_newer_schema(revision: str | None) -> None:
     if revision is not None and revision not in _known():
         raise SchemaMismatchError(
             f"The database's schema is at revision {revision}, which this version does not know "
-            f"(its newest is {head()}): the database was migrated by a newer version. Run that version, or restore a backup made before it."
+            f"(its newest is {head()}): the database was migrated by a newer version. "
+            "Run that version, or restore a backup made before it."
         )
 
 
