@@ -3,13 +3,17 @@
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 
 from ledger.encoding import canonical, encode_facts
 from ledger.events import FACTS_BYTES_MAX
 from tests.support.values import FACTS, PLAIN_FACTS, TEXT
 
+#: Drawing may be slow on a busy machine, which says nothing about the encoder.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+
+@UNHURRIED
 @given(FACTS)
 def test_encode_facts_of_anything_gives_small_canonical_json(facts: dict[str, Any]) -> None:
     encoded = encode_facts(facts)
@@ -20,11 +24,13 @@ def test_encode_facts_of_anything_gives_small_canonical_json(facts: dict[str, An
     assert all(-(2**63) <= number < 2**63 for number in _integers(decoded))
 
 
+@UNHURRIED
 @given(PLAIN_FACTS)
 def test_encode_facts_of_plain_facts_leaves_them(facts: dict[str, Any]) -> None:
     assert json.loads(encode_facts(facts)) == facts
 
 
+@UNHURRIED
 @given(TEXT)
 def test_encode_facts_of_a_text_says_altered_exactly_when_it_was(text: str) -> None:
     decoded = json.loads(encode_facts({"text": text}))

@@ -1,6 +1,6 @@
 """The outbox against every order of appends, lost answers, refusals and reconnects: nothing lost, nothing twice."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -118,5 +118,7 @@ class OutboxMachine(RuleBasedStateMachine):
         assert begin == len(self.database.rows)
 
 
-OutboxMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+OutboxMachine.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 TestOutbox = OutboxMachine.TestCase

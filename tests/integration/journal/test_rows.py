@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from ledger import chain
 from ledger.encoding import canonical, encode_facts
@@ -97,7 +97,7 @@ async def test_facts_of_wicked_values_are_taken_by_jsonb_and_come_back_to_the_sa
 async def test_facts_of_anything_are_taken_in_one_copy_and_come_back_to_the_same_bytes(database_url: str) -> None:
     drawn: list[bytes] = []
 
-    @settings(max_examples=200, database=None, deadline=None)
+    @settings(max_examples=200, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(FACTS)
     def draw(facts: dict[str, Any]) -> None:
         drawn.append(encode_facts(facts))
