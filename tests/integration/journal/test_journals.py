@@ -153,7 +153,7 @@ async def test_heartbeat_rises_and_comes_back_after_its_connection_was_ended(
 
     async def beyond(beats: int) -> int:
         now = 0
-        while now <= beats:  # noqa: ASYNC110 - it is the database that changes
+        while now <= beats:
             await asyncio.sleep(0.01)
             now = int(await administrator.fetchval("SELECT max(heartbeat) FROM ledger.journals") or 0)
         return now
