@@ -48,7 +48,8 @@ def cost_recorded(charge: Charge, *, attempt: int, final: bool, dims: Mapping[st
         "attempt": attempt,
         "revision": 1,
         "final": final,
-        "calls": 1 if final else 0,
+        # Counted by its first attempt: that one exists whatever becomes of the call, the last one may never be known.
+        "calls": 1 if attempt == 1 else 0,
         "dims": dict(dims),
     }
 

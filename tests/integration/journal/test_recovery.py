@@ -96,7 +96,7 @@ async def test_take_over_of_calls_at_every_stage_closes_each_once(database_url: 
     assert kinds["refused"][-1] == "call.rejected"
     last = book.of_call(logs["second"].call_id)
     assert (last[-2].facts["attempts"], last[-2].facts["chunks"]) == (2, 1)
-    assert (last[-1].facts["attempt"], last[-1].facts["calls"], last[-1].facts["unknown"]) == (2, 1, 1)
+    assert (last[-1].facts["attempt"], last[-1].facts["calls"], last[-1].facts["unknown"]) == (2, 0, 1)
     assert last[-1].facts["dims"]["end_user"] == "alice"
 
 
