@@ -102,6 +102,23 @@ def test_readme_followed_word_by_word_shows_what_it_says(reader: Reader) -> None
     assert '"blocked":true' in told
 
 
+def test_examples_run_against_the_proxy(reader: Reader) -> None:
+    environment = {**reader.environment, "LLM_URL": reader.url}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}\n{done.stdout}"
+        return done.stdout
+
+    sdk = run(sys.executable, "examples/openai_sdk.py")
+    assert re.search(r"^call [0-9a-f-]{36} cost 0\.0\d+ USD$", sdk, re.MULTILINE), sdk
+    assert sdk.endswith("56 out\n400 model_not_found\n")
+    assert run("examples/keys.sh").endswith("after its revocation: 401\n")
+    assert {path.name for path in (ROOT / "examples").iterdir()} == {"config.yaml", "keys.sh", "openai_sdk.py"}
+
+
 def test_readmes_config_is_one_that_is_read_without_a_warning() -> None:
     (config,) = blocks(README, "yaml")
     read = parse(config.text.encode(), "README.md", {"OPENAI_API_KEY": "sk-upstream"})
