@@ -194,6 +194,18 @@ async def read_until(response: aiohttp.ClientResponse, mark: bytes, timeout_s: f
     return got
 
 
+async def raw_exchange(url: str, *lines: str, key: str = MASTER_KEY) -> str:
+    """Send a request's head exactly as it is given, with the key, and return the whole answer as text."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = [*lines, f"host: {host}", f"authorization: Bearer {key}", "connection: close", "", ""]
+    writer.write("\r\n".join(head).encode("latin-1"))
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
+    return answer.decode("latin-1")
+
+
 class LocalProxy:
     """A running proxy. `client` is its master's, `book` reads its events, `pieces` counts what its relay receives."""
 
