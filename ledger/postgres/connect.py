@@ -41,6 +41,8 @@ async def connect(url: str, *, purpose: str, role: str | None = APP_ROLE, **sett
         DatabaseUrlError: the URL cannot be read.
         OSError, asyncpg.PostgresError: there is no server, or it refuses.
     """
+    # Folds and the opening of journals are written for READ COMMITTED, whatever the database's default is.
+    settings = {"default_transaction_isolation": "read committed", **settings}
     session = {"application_name": f"responses-ledger {purpose}", "timezone": "UTC", **settings}
     if role is not None:
         # As a start-up setting it outlives RESET ALL, which SET ROLE would not.
