@@ -5,7 +5,8 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from uuid import UUID
 
 import asyncpg
@@ -114,6 +115,14 @@ class Book:
         self._url = url
         self._connection: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
         """Run a query, on a new connection where the last one is gone."""
