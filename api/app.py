@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import FrameType
@@ -26,9 +27,10 @@ from api.prices import load_prices
 from api.settings import proxy_for
 from api.version import VERSION
 from api.web import make_web
+from ledger.errors import LedgerUnavailableError
 from ledger.events import CONFIG_LOADED
 from ledger.journal.journals import JournalSettings
-from ledger.postgres.connect import connect, engine
+from ledger.postgres.connect import CONNECTION_LOST, connect, engine
 from ledger.postgres.migrate import check
 from llm.deployment import Deployment
 from llm.engine import Engine, EngineSettings
@@ -43,6 +45,9 @@ _READS_POOL: Final = 6
 _READS_TIMEOUT: Final = "30s"
 _PARENT_POLL_S: Final = 1.0
 _SEAL_TIMEOUT_S: Final = 5.0
+#: A worker waits this long for a database that is out of reach when it starts, and asks this often.
+_OUTAGE_MAX_S: Final = 3_600.0
+_RETRY_S: Final = 0.5
 
 
 class Application:
@@ -60,6 +65,7 @@ class Application:
         self._upstream = HttpUpstream(proxy_for)
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: asyncio.Task[None] | None = None
+        self._told_to_end = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's event, as ASGI says."""
@@ -88,13 +94,31 @@ class Application:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def start(self) -> None:
-        """Open the book, load the prices, follow the keys.
+        """Open the book, load the prices, follow the keys; a worker waits for a database that is out of reach.
 
         Raises:
             SchemaMismatchError: the schema is not this version's.
             PriceError: a price in the config cannot be used.
-            OSError, asyncpg.PostgresError: the database cannot be reached or refuses.
+            LedgerUnavailableError, OSError, asyncpg.PostgresError: the database cannot be reached or refuses.
         """
+        self._follow_signals()
+        # The server takes a worker that fails to start for a broken application and ends the whole proxy. A worker that
+        # is replaced during an outage must not do that: its parent has seen this database and this schema.
+        deadline_s = time.monotonic() + (0.0 if self._parent_pid is None else _OUTAGE_MAX_S)
+        while True:
+            try:
+                await self._open()
+            except (*CONNECTION_LOST, LedgerUnavailableError) as error:
+                if self._told_to_end.is_set() or time.monotonic() > deadline_s:
+                    raise
+                logger.warning("waiting for the database: %s: %s", type(error).__name__, error)
+            else:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_S):
+                    await self._told_to_end.wait()
+
+    async def _open(self) -> None:
         connection = await connect(self._url, purpose="start")
         try:
             await check(connection)
@@ -113,12 +137,15 @@ class Application:
             lease_s=general.lease_s,
             version=VERSION,
         )
-        await book.journals.open()
-        book.prices = await load_prices(self._url, book.journals, book.projector, deployments)
-        await book.open()
-        await book.journals.administer(CONFIG_LOADED, _config_facts(self.config))
+        try:
+            await book.journals.open()
+            book.prices = await load_prices(self._url, book.journals, book.projector, deployments)
+            await book.open()
+            await book.journals.administer(CONFIG_LOADED, _config_facts(self.config))
+        except BaseException:
+            await book.close(_SEAL_TIMEOUT_S)
+            raise
         self._wire(book, deployments)
-        self._follow_signals()
 
     def _wire(self, book: Book, deployments: Iterable[Deployment]) -> None:
         keyring = CachedKeyring(self._url)
@@ -151,6 +178,7 @@ class Application:
 
     def end_calls(self) -> None:
         """Let the calls in flight end within the grace period; take no new ones."""
+        self._told_to_end.set()
         if self._context is not None and self._ending is None:
             self._context.book.journals.refuse_calls()
             grace_s = self.config.general.shutdown_grace_s

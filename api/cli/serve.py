@@ -149,8 +149,28 @@ def _run(options: ServeOptions, prepared: Prepared, listener: socket.socket) -> 
     hand_over(options.config_file, prepared.database_url, prepared.master_key)
     config = _uvicorn(FACTORY, prepared, workers=options.num_workers)
     ready.start()
-    Multiprocess(config, sockets=[listener]).run()
+    _Workers(config, sockets=[listener]).run()
     return 0
+
+
+class _Workers(Multiprocess):
+    """uvicorn's supervisor, which notices a worker's death at once, even while it waits for a sign of its life.
+
+    It keeps the worker's end of the pipe between them open, so that a death would not end that wait: it would take
+    `timeout_worker_healthcheck` until there is another worker.
+    """
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        self._close_far_ends()
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        self._close_far_ends()
+
+    def _close_far_ends(self) -> None:
+        for process in self.processes:
+            process.child_conn.close()
 
 
 def _uvicorn(application: Application | str, prepared: Prepared, *, workers: int) -> uvicorn.Config:
