@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import secrets
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.support.postgres import PrivateServer, reachable_directory
@@ -26,7 +28,13 @@ async def soak(rounds: int, seed: int, mutation: str, directory: Path, server: P
             for violation in result.violations[:20]:
                 say(f"    {violation}")
     say(report(course, results))
-    return sum(len(result.violations) for result in results)
+    broken = sum(len(result.violations) for result in results)
+    if broken:
+        kept = tempfile.mkdtemp(prefix="soak-logs-")
+        for log in course.logs:
+            shutil.copy(log, kept)
+        say(f"the proxies' logs are in {kept}")
+    return broken
 
 
 def say(line: str) -> None:

@@ -109,6 +109,11 @@ class Course:
         violations = self.checker.violations[before[0] :] + self.reader.violations[before[1] :]
         return Result(plan, len(record), closed_after_s, time.monotonic() - began_s, tuple(violations))
 
+    @property
+    def logs(self) -> list[Path]:
+        """The proxies' logs."""
+        return [proxy.log for proxy in self._proxies]
+
     async def _repaired(self, proxies: Iterable[int]) -> None:
         for number in proxies:
             repair = self._repairs.pop(number, None)

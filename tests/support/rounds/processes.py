@@ -77,7 +77,7 @@ class ProxyProcess:
         self.workers = workers
         self._database_url = database_url
         self._directory = directory
-        self._log = directory / f"{name}.log"
+        self.log = directory / f"{name}.log"
         self._config = directory / f"{name}.yaml"
         durability = "every_chunk" if every_chunk else "flush"
         text = _CONFIG.format(upstream=upstream, key=MASTER_KEY, lease_s=LEASE_S, durability=durability)
@@ -102,7 +102,7 @@ class ProxyProcess:
         command = [sys.executable, "-P", "-m", *program, "--config", str(self._config), "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--num_workers", str(self.workers), "--database_url", self._database_url]
         environ = {**os.environ, "PYTHONPATH": str(ROOT), "LLM_DATA_DIR": str(self._directory / "data")}
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it outlives the loop's turn, and starting takes no time
                 command, cwd=ROOT, env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -153,7 +153,7 @@ class ProxyProcess:
 
     def log_tail(self, lines: int = 40) -> str:
         """Return the last lines of its log."""
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
 class UpstreamProcess:
