@@ -14,7 +14,7 @@ import asyncpg
 
 from api.auth import MASTER_KEY_ID, Caller, KeyState
 from api.errors import unavailable
-from ledger.encoding import plain_decimal
+from ledger.money.exact import plain
 from ledger.postgres.connect import CONNECTION_LOST, connect
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class CachedKeyring:
     def spend(self, key_id: str) -> str | None:
         """Return what a key in use had spent at the last poll, in USD; None for one that is not in memory."""
         spent = self._spend.get(key_id)
-        return None if spent is None else plain_decimal(spent)
+        return None if spent is None else plain(spent)
 
     def forget(self, key_hash: str) -> None:
         """Have a key read anew at its next use."""

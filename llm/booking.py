@@ -8,7 +8,6 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 
-from ledger.encoding import plain_decimal
 from ledger.errors import FencedError
 from ledger.events import (
     ATTEMPT_ANSWERED,
@@ -20,6 +19,7 @@ from ledger.events import (
 )
 from ledger.facts import cost_recorded, dimensions
 from ledger.money.cost import Charge, no_charge, unknown_cost
+from ledger.money.exact import plain
 from llm import headers as header_rules
 from llm.attempt import Attempt, Call
 from llm.client import Head
@@ -182,4 +182,4 @@ def since_us(attempt: Attempt) -> int:
 
 def cost_header(charge: Charge) -> str | None:
     """Return what `x-llm-response-cost` says; None where the cost is not known."""
-    return None if charge.unknown else plain_decimal(charge.billed_usd + charge.estimated_usd)
+    return None if charge.unknown else plain(charge.billed_usd + charge.estimated_usd)
