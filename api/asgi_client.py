@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,6 +17,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 #: The whole body must have arrived after this long.
 BODY_TIMEOUT_S: Final = 300.0
+#: The rest of a body that is too large is listened to for this long.
+DISCARD_S: Final = 5.0
 
 
 class ClientGoneError(Exception):
@@ -38,6 +41,7 @@ async def read_body(receive: Receive, declared: str, max_bytes: int) -> bytes:
         ApiError(413, f"The request body is larger than {max_bytes} bytes.", code="request_too_large")
     )
     if declared.isdigit() and int(declared) > max_bytes:
+        await _discard(receive)
         raise too_large
     message = await _next(receive, BODY_TIMEOUT_S)
     if not message.get("more_body"):
@@ -53,8 +57,19 @@ async def read_body(receive: Receive, declared: str, max_bytes: int) -> bytes:
         pieces.append(message.get("body", b""))
         size += len(pieces[-1])
         if size > max_bytes:
+            pieces.clear()
+            await _discard(receive)
             raise too_large
     return b"".join(pieces)
+
+
+async def _discard(receive: Receive) -> None:
+    """Take what the client still sends, for a while: closed upon unread bytes, the connection would lose the answer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_S):
+            more = True
+            while more:
+                more = (await receive()).get("more_body", False)
 
 
 async def _next(receive: Receive, timeout_s: float) -> dict[str, Any]:

@@ -112,6 +112,8 @@ class Engine:
             logger.exception("call %s: the engine failed", call.call_id)
             await self._break(call, book)
         finally:
+            # Else call and client would hold each other, and a body of megabytes with them, until the collector comes.
+            call.client.on_gone = _nobody_cares
             del self._running[call]
             if not self._running:
                 self._idle.set()
@@ -340,6 +342,10 @@ class Engine:
             await call.client.end()
         else:
             await call.client.answer(own_head(attempt, error), error.body())
+
+
+def _nobody_cares() -> None:
+    """What happens when a client leaves whose call has ended."""
 
 
 def _outgoing(call: Call, attempt: Attempt) -> UpstreamRequest:

@@ -150,7 +150,15 @@ class Client:
         if self._session is not None:
             await self._session.close()
 
-    def open(self, body: Any = None, *, method: str = "POST", path: str = "/v1/responses", **headers: str) -> Any:
+    def open(
+        self,
+        body: Any = None,
+        *,
+        method: str = "POST",
+        path: str = "/v1/responses",
+        chunked: bool = False,
+        **headers: str,
+    ) -> Any:
         """Send a request; use as `async with`, it gives the response once its head is there.
 
         `body`: bytes as they are, anything else as JSON. Names of headers have underscores for hyphens.
@@ -161,15 +169,27 @@ class Client:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if data is not None:
             sent.setdefault("content-type", "application/json")
-        payload = None if data is None else BytesIO(data)  # a large body goes out in pieces
+        # A large body goes out in pieces; from a generator its length is not told.
+        payload = None if data is None else _pieces(data) if chunked else BytesIO(data)
         return self._session.request(method, self.url + path, data=payload, headers=sent, allow_redirects=False)
 
     async def send(
-        self, body: Any = None, *, method: str = "POST", path: str = "/v1/responses", **headers: str
+        self,
+        body: Any = None,
+        *,
+        method: str = "POST",
+        path: str = "/v1/responses",
+        chunked: bool = False,
+        **headers: str,
     ) -> Answered:
         """Send a request and read the answer to its end, or to where it breaks off."""
-        async with self.open(body, method=method, path=path, **headers) as response:
+        async with self.open(body, method=method, path=path, chunked=chunked, **headers) as response:
             return await read(response)
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), 1 << 16):
+        yield data[at : at + (1 << 16)]
 
 
 async def read(response: aiohttp.ClientResponse) -> Answered:
