@@ -23,7 +23,8 @@ from ledger.postgres.connect import CONNECTION_LOST, connect
 
 logger = logging.getLogger(__name__)
 
-LOOK_S: Final = 1.0
+#: A death is seen at most two looks after the lease: one until the last heartbeat is noticed, one after it has run out.
+LOOK_S: Final = 0.7
 _OPEN = "SELECT journal_id, heartbeat, writer::text AS writer FROM ledger.journals WHERE sealed_at IS NULL"
 
 
@@ -87,7 +88,7 @@ class Watch:
         return len([journal_id for journal_id in dead if await self._take_over(journal_id, "dead")])
 
     async def run(self) -> None:
-        """Look once a second, for ever."""
+        """Look every LOOK_S or so, for ever."""
         while True:
             try:
                 await self.look()
