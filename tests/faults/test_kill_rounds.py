@@ -45,7 +45,7 @@ async def test_kill_rounds_under_mixed_load_keep_every_promise(postgres_server: 
 
 
 @pytest.mark.slow
-async def test_killed_proxy_on_another_machine_is_closed_when_its_lease_has_run_out(
+async def test_worker_killed_on_another_machine_is_closed_when_its_lease_has_run_out(
     postgres_server: Callable[..., PrivateServer],
 ) -> None:
     server = postgres_server(max_connections="200", recovery_init_sync_method="syncfs")

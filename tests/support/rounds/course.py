@@ -89,8 +89,8 @@ class Course:
         """Run one round and check it; a killed proxy may come back in the next round only, while the other serves."""
         began_s = time.monotonic()
         before = len(self.checker.violations), len(self.reader.violations)
-        # A proxy that starts without a database rightly refuses to; one that is not back cannot be killed.
-        await self._repaired([plan.proxy] if plan.kill != "postmaster" else range(PROXIES))
+        # A proxy that is started without a database rightly ends; and it takes a living process to recover a dead one.
+        await self._repaired([plan.proxy] if plan.kill == "worker" else range(PROXIES))
         stop = asyncio.Event()
         load = asyncio.create_task(self._clients.load(f"s{self.seed}r{plan.number}", CLIENTS, stop))
         await asyncio.sleep(plan.kill_after_s)  # the kill falls where the plan says

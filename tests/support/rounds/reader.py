@@ -88,6 +88,8 @@ class BookReader:
         state.last_seq = row.seq
         if row.type == "journal.sealed":
             state.seal = row.facts["reason"]
+            if state.seal == "lost_tail":
+                self._break(2, f"{place}: its writer had been told of more events than the database kept")
         self._follow_chain(state, record, row, place)
         self._await_cost(state, row, place)
         if row.call_id is not None:
