@@ -51,7 +51,8 @@ async def test_worker_killed_on_another_machine_is_closed_when_its_lease_has_run
     server = postgres_server(max_connections="200", recovery_init_sync_method="syncfs")
     _, results = await run(server, 3, 1, mutation="elsewhere")
     assert [str(violation) for result in results for violation in result.violations] == []
-    assert LEASE_S - 1.5 < results[0].closed_after_s < CLOSED_S + SLACK_S
+    # The last heartbeat may lie two seconds before the kill, and the lease counts from there.
+    assert LEASE_S - 2.5 < results[0].closed_after_s < CLOSED_S + SLACK_S
 
 
 def test_plan_of_one_seed_is_drawn_again_the_same() -> None:
