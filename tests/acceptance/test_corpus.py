@@ -78,20 +78,21 @@ async def test_each_recording_through_the_proxy_is_relayed_recorded_priced_and_r
         upstream.row_answer = recordings.answer
         proxy = await make_proxy(configuration(recordings.models(upstream), router={"num_retries": 0}))
         turn = asyncio.Semaphore(AT_ONCE)
-        reads = engine(database_url, purpose="test", pool_size=2)
+        reads = engine(database_url, purpose="test", pool_size=AT_ONCE)
 
         async def pass_through(number: int, row: Row) -> None:
             async with turn:
                 answered = await send(proxy, number, row)
                 story = await proxy.book.ended(answered.call_id)
+                again = await proxy.client.send(method="GET", path=f"/ledger/calls/{answered.call_id}/replay")
+                async with reads.connect() as connection:
+                    from_reports = await replayed(connection, answered.call_id)
             expected = recordings.sent[number].body
             assert (answered.status, answered.is_complete) == (row.status or 200, True), row.label
             assert answered.body == expected, row.label
             assert story.answer == expected, row.label
             assert story.request == (b"" if row.request_body is None else as_bytes(row.request_body)), row.label
-            async with reads.connect() as connection:
-                assert await replayed(connection, answered.call_id) == (answered.status, expected), row.label
-            again = await proxy.client.send(method="GET", path=f"/ledger/calls/{answered.call_id}/replay")
+            assert from_reports == (answered.status, expected), row.label
             assert (again.status, again.body) == (answered.status, expected), row.label
             assert again.headers["content-type"] == answered.headers["content-type"], row.label
             assert again.headers["x-llm-replay"] == "exact", row.label
