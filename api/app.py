@@ -65,6 +65,7 @@ class Application:
         self._upstream = HttpUpstream(proxy_for)
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: asyncio.Task[None] | None = None
+        self._former_handlers: dict[signal.Signals, Any] = {}
         self._told_to_end = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,6 +176,11 @@ class Application:
             former = signal.getsignal(number)
             with suppress(ValueError):  # a server in a thread, as tests have it, gets no signals
                 signal.signal(number, _then(lambda: loop.call_soon_threadsafe(self.end_calls), former))
+                self._former_handlers[number] = former
+
+    def _leave_signals(self) -> None:
+        while self._former_handlers:
+            signal.signal(*self._former_handlers.popitem())
 
     def end_calls(self) -> None:
         """Let the calls in flight end within the grace period; take no new ones."""
@@ -201,6 +207,7 @@ class Application:
             await self._affinity.close()
         await self._context.reads.dispose()
         self._calls = self._context = None
+        self._leave_signals()
 
 
 def _then(first: Callable[[], object], former: Any) -> Callable[[int, FrameType | None], None]:

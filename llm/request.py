@@ -90,7 +90,8 @@ def read_client_request(
         content_encoding=encoding,
         members=members,
         model=model if isinstance(model, str) else "",
-        is_stream=values.get("stream") is True,
+        # A stored response is asked for as a stream by its query.
+        is_stream=values.get("stream") is True or (method == "GET" and "stream=true" in query.split("&")),
         money=read_request(values),
     )
 

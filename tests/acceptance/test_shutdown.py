@@ -1,6 +1,7 @@
 """SIGTERM with calls in flight: they end within the grace period, or are ended and booked; nothing stays open."""
 
 import asyncio
+import signal
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.acceptance.conftest import MakeProxy
 from tests.support.proxy import Config, configuration, deployment, read, read_until
 from tests.support.proxy_process import Proxy
 from tests.support.upstream import Upstream
@@ -106,3 +108,13 @@ async def test_sigterm_ends_what_outlasts_the_grace_period_and_books_an_estimate
         assert Decimal(streamed.cost["estimated_usd"]) > 0
         assert (unanswered.end.type, unanswered.cost["state"]) == ("call.truncated", "unknown")
         assert "Traceback" not in proxy.log
+
+
+async def test_proxy_that_has_ended_leaves_the_signals_of_its_process_as_they_were(
+    make_proxy: MakeProxy, upstream: Upstream
+) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    proxy = await make_proxy(config(upstream, 1))
+    assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
+    await proxy.application.stop()
+    assert {number: signal.getsignal(number) for number in before} == before

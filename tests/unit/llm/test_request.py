@@ -79,5 +79,13 @@ def test_stream_is_asked_for_by_true_alone(value: bytes, *, is_stream: bool) -> 
     assert read(b'{"model":"a","stream":' + value + b"}").is_stream is is_stream
 
 
+@pytest.mark.parametrize(
+    ("query", "is_stream"), [("stream=true", True), ("a=b&stream=true", True), ("upstream=true", False), ("", False)]
+)
+def test_stream_of_a_stored_response_is_asked_for_by_its_query(query: str, *, is_stream: bool) -> None:
+    request = read_client_request("GET", "/responses/resp_1", query, [], b"", limit_bytes=10, needs_json=False)
+    assert request.is_stream is is_stream
+
+
 def test_model_that_is_no_text_is_none() -> None:
     assert read(b'{"model":{"a":1}}').model == ""
