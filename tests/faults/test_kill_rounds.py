@@ -4,6 +4,9 @@ The rounds are drawn from a seed; `scripts/soak --seed N` runs the same ones, an
 tests/support/rounds/checks.py.
 """
 
+import asyncio
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -81,6 +84,28 @@ async def test_worker_replaced_while_the_database_is_away_serves_when_it_is_back
         await until(lambda: proxy.log_tail().count("waiting for the database") >= len(former), "their complaint")
         server.start()
         await proxy.serves()
+    finally:
+        await proxy.close()
+        upstream.close()
+        remove(directory)
+
+
+@pytest.mark.slow
+async def test_worker_killed_while_its_parent_awaits_a_sign_of_life_is_replaced_at_once(
+    postgres_server: Callable[..., PrivateServer],
+) -> None:
+    server = postgres_server()
+    directory = reachable_directory()
+    upstream = UpstreamProcess()
+    proxy = ProxyProcess(directory, "proxy", upstream=upstream.url, database_url=server.url)
+    try:
+        await proxy.start()
+        former = proxy.serving_pids()
+        os.kill(former[0], signal.SIGSTOP)
+        # Twice as long as between two of the parent's questions; the stopped worker leaves the last one unanswered.
+        await asyncio.sleep(1.0)
+        proxy.kill(former[:1])
+        await until(lambda: len(set(proxy.serving_pids()) - set(former)) == 1, "another worker", timeout_s=10.0)
     finally:
         await proxy.close()
         upstream.close()
