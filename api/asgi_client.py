@@ -37,17 +37,14 @@ async def read_body(receive: Receive, declared: str, max_bytes: int) -> bytes:
         ApiFailure: 413 when it is larger than `max_bytes`, 408 when it does not arrive in time.
         ClientGoneError: the client left.
     """
-    too_large = ApiFailure(
-        ApiError(413, f"The request body is larger than {max_bytes} bytes.", code="request_too_large")
-    )
     if declared.isdigit() and int(declared) > max_bytes:
         await _discard(receive)
-        raise too_large
+        raise _too_large(max_bytes)
     message = await _next(receive, BODY_TIMEOUT_S)
     if not message.get("more_body"):
         body: bytes = message.get("body", b"")
         if len(body) > max_bytes:
-            raise too_large
+            raise _too_large(max_bytes)
         return body
     deadline = time.monotonic() + BODY_TIMEOUT_S
     pieces = [message.get("body", b"")]
@@ -59,8 +56,13 @@ async def read_body(receive: Receive, declared: str, max_bytes: int) -> bytes:
         if size > max_bytes:
             pieces.clear()
             await _discard(receive)
-            raise too_large
+            raise _too_large(max_bytes)
     return b"".join(pieces)
+
+
+def _too_large(max_bytes: int) -> ApiFailure:
+    message = f"The request body is larger than {max_bytes} bytes."
+    return ApiFailure(ApiError(413, message, code="request_too_large"))
 
 
 async def _discard(receive: Receive) -> None:

@@ -39,7 +39,8 @@ def make_application() -> Application:
     set_up_logging()
     environ = Settings.read().environ
     config = load(Path(environ[_CONFIG]), environ)
-    return Application(config, environ[_DATABASE], environ[_MASTER_KEY], int(environ[_PARENT]))
+    parent_pid = int(environ[_PARENT])
+    return Application(config, environ[_DATABASE], environ[_MASTER_KEY], parent_pid, owns_process=True)
 
 
 def set_up_logging() -> None:

@@ -138,7 +138,7 @@ def _run(options: ServeOptions, prepared: Prepared, listener: socket.socket) -> 
     port: int = listener.getsockname()[1]
     ready = threading.Thread(target=_announce, args=(options, prepared, port), daemon=True, name="announce")
     if options.num_workers == 1:
-        application = Application(prepared.config, prepared.database_url, prepared.master_key)
+        application = Application(prepared.config, prepared.database_url, prepared.master_key, owns_process=True)
         server = uvicorn.Server(_uvicorn(application, prepared, workers=1))
         for number in (signal.SIGTERM, signal.SIGINT):
             # uvicorn raises the signal once more when it has ended, while the embedded Postgres is still to be stopped.

@@ -146,9 +146,4 @@ class CallLog:
         Raises:
             FencedError: it never will be.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                await self.durable()
-        except TimeoutError:
-            return False
-        return True
+        return await self._writer.durable_within(self.last_seq, seconds)

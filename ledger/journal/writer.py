@@ -68,7 +68,7 @@ class Writer:
         self._outbox = Outbox(journal_id)
         self._work = asyncio.Event()
         #: Who waits for which seq, and who for any progress at all; whoever gives up takes himself out.
-        self._waiters: dict[asyncio.Future[None], int] = {}
+        self._waiters: dict[asyncio.Future[bool], int] = {}
         self._space: set[asyncio.Future[None]] = set()
         self._disconnected_at: float | None = None
         self._failures = 0
@@ -136,16 +136,30 @@ class Writer:
         Raises:
             FencedError: it never will be.
         """
+        await self.durable_within(seq, None)
+
+    async def durable_within(self, seq: int, seconds: float | None) -> bool:
+        """The same, but at most `seconds`; return whether it is committed.
+
+        A timer on the future rather than `asyncio.timeout` around it: two waits a call, and a fifth of the cost.
+
+        Raises:
+            FencedError: it never will be.
+        """
         if seq <= self._outbox.acknowledged_seq:
-            return
+            return True
         if self.fenced is not None:
             raise FencedError(self.fenced)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
         self._waiters[waiter] = seq
+        timer = None if seconds is None else loop.call_later(seconds, _give_up, waiter)
         try:
-            await waiter
+            return await waiter
         finally:
             self._waiters.pop(waiter, None)
+            if timer is not None:
+                timer.cancel()
 
     async def progress(self) -> None:
         """Wait until a flush has been acknowledged, or the journal has been fenced."""
@@ -209,7 +223,7 @@ class Writer:
         for waiter in [waiter for waiter, seq in self._waiters.items() if seq <= batch.last_seq]:
             del self._waiters[waiter]
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(True)
         self._release_space()
         self._on_flush()
 
@@ -336,3 +350,8 @@ class Writer:
             "disconnected_s": self.disconnected_s,
             "fenced": self.fenced,
         }
+
+
+def _give_up(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
