@@ -18,7 +18,7 @@ from types import FrameType
 import asyncpg
 import uvloop
 
-from benchmarks import book, http_load, journal, machine, starting
+from benchmarks import book, growth, http_load, journal, machine, starting
 from benchmarks.load import LoadError, find_generator
 from benchmarks.processes import ProcessError, upstream
 from benchmarks.proxy import ROOT, Bench, bench, is_buildable, passthrough, proxy
@@ -38,6 +38,7 @@ ADDED_MS_MAX = 2.0
 FIRST_CHUNK_ADDED_MS_MAX = 5.0
 START_S_MAX = 3.0
 REBUILD_CALLS_PER_S_MIN = 20_000
+REBUILD_CALLS = 200_000
 
 
 def _bound(holds: bool, told: str) -> str:
@@ -73,7 +74,9 @@ def _http(where: Bench, args: argparse.Namespace) -> None:
         print("\n".join(http_load.lines(figures, targets)))
         if "proxy" in targets:
             bare = f"bare {args.clients.split(',')[0]}"
-            plain_ms = figures.timings["proxy", "plain"].whole_ms - figures.timings["upstream", "plain"].whole_ms
+            # The bound is on a connection in use, as the load generator keeps it; taking turns with other targets, of
+            # which the table above tells, every call finds cold caches and sleeping processes.
+            plain_ms = figures.loads["proxy", "plain", 1].p50_ms - figures.loads["upstream", "plain", 1].p50_ms
             first_ms = figures.timings["proxy", "stream"].first_ms - figures.timings[bare, "stream"].first_ms
             print(_bound(plain_ms <= ADDED_MS_MAX, f"added to a plain call {plain_ms:.2f} ms, at most {ADDED_MS_MAX}"))
             print(_bound(first_ms <= FIRST_CHUNK_ADDED_MS_MAX, f"first chunk {first_ms:+.2f} ms to {bare}, at most 5"))
@@ -87,7 +90,10 @@ def _book(where: Bench, args: argparse.Namespace) -> None:
     with upstream() as up:
         ready_s = starting.start_to_ready_s(where, up.url)
     print(_bound(ready_s <= START_S_MAX, f"start to ready {ready_s:.2f} s, at most {START_S_MAX:.0f}"))
-    calls = asyncio.run(book.read(where.database_url)).received
+    if asyncio.run(book.read(where.database_url)).completed == 0:
+        print("SKIPPED: rebuild, the book is empty: name the section http before this one")
+        return
+    calls = asyncio.run(growth.grow(where.database_url, REBUILD_CALLS))
     taken_s = starting.rebuild_s(where)
     rate = calls / taken_s
     print(_bound(rate >= REBUILD_CALLS_PER_S_MIN, f"rebuild of {calls:,} calls {taken_s:.1f} s: {rate:,.0f} calls/s"))
