@@ -15,17 +15,17 @@ WITH calls AS (
     CROSS JOIN generate_series(1, $2::integer) AS copy WHERE e.type <> 'chunk.received'
 )
 INSERT INTO ledger.events (journal_id, seq, call_id, version, type, schema, recorded_at, facts, body, chain)
-SELECT $1, row_number() OVER (ORDER BY copy, call_id, version), md5(call_id::text || copy)::uuid, version, type,
+SELECT $1::uuid, row_number() OVER (ORDER BY copy, call_id, version), md5(call_id::text || copy)::uuid, version, type,
        schema, recorded_at,
-       CASE WHEN facts ? 'dims' THEN jsonb_set(facts, '{dims,journal_id}', to_jsonb($1::text)) ELSE facts END,
+       CASE WHEN facts ? 'dims' THEN jsonb_set(facts, '{dims,journal_id}', to_jsonb($1::uuid::text)) ELSE facts END,
        NULL, NULL
 FROM copies
 """
 _SEAL = """
 INSERT INTO ledger.events (journal_id, seq, type, schema, recorded_at, facts)
-SELECT $1, max(seq) + 1, 'journal.sealed', 1, now(), '{"reason": "clean"}' FROM ledger.events WHERE journal_id = $1
+SELECT $1::uuid, max(seq) + 1, 'journal.sealed', 1, now(), '{"reason": "clean"}' FROM ledger.events WHERE journal_id = $1
 """
-_SEALED = "UPDATE ledger.journals SET sealed_at = now() WHERE journal_id = $1"
+_SEALED = "UPDATE ledger.journals SET sealed_at = now() WHERE journal_id = $1::uuid"
 _PER_COPY = 2_000
 
 
