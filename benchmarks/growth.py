@@ -15,8 +15,8 @@ WITH calls AS (
     CROSS JOIN generate_series(1, $2::integer) AS copy WHERE e.type <> 'chunk.received'
 )
 INSERT INTO ledger.events (journal_id, seq, call_id, version, type, schema, recorded_at, facts, body, chain)
-SELECT $1::uuid, row_number() OVER (ORDER BY copy, call_id, version), md5(call_id::text || copy)::uuid, version, type,
-       schema, recorded_at,
+SELECT $1::uuid, row_number() OVER (ORDER BY copy, call_id, version), md5(call_id::text || copy)::uuid, version,
+       type, schema, recorded_at,
        CASE WHEN facts ? 'dims' THEN jsonb_set(facts, '{dims,journal_id}', to_jsonb($1::uuid::text)) ELSE facts END,
        NULL, NULL
 FROM copies

@@ -1,6 +1,6 @@
 """The real upstream, over aiohttp's client. The only module that knows which HTTP client is used.
 
-aiohttp itself rather than httpx over it: of a bare pass-through on one core, the same calls take a third of the time
+aiohttp itself rather than httpx over it: of a bare pass-through on one core, the same calls take half the time or less
 (docs/PERFORMANCE.md has the figures), and a lost connection can be told from one that was refused.
 """
 
