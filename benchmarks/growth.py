@@ -23,7 +23,8 @@ FROM copies
 """
 _SEAL = """
 INSERT INTO ledger.events (journal_id, seq, type, schema, recorded_at, facts)
-SELECT $1::uuid, max(seq) + 1, 'journal.sealed', 1, now(), '{"reason": "clean"}' FROM ledger.events WHERE journal_id = $1
+SELECT $1::uuid, max(seq) + 1, 'journal.sealed', 1, now(), '{"reason": "clean"}'
+FROM ledger.events WHERE journal_id = $1
 """
 _SEALED = "UPDATE ledger.journals SET sealed_at = now() WHERE journal_id = $1::uuid"
 _PER_COPY = 2_000
