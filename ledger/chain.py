@@ -39,21 +39,8 @@ def leaf(
     body: bytes | None,
 ) -> bytes:
     """Return the 32-byte leaf of one event; ids as their 16 bytes, the time in microseconds since 1970 UTC."""
-    return sha256(
-        _LEAF.pack(
-            _TAG,
-            journal_id,
-            seq,
-            _NO_CALL if call_id is None else call_id,
-            -1 if version is None else version,
-            schema,
-            recorded_us,
-            facts_sha256,
-            _NO_BODY if body is None else sha256(body).digest(),
-            len(type_),
-        )
-        + type_
-    ).digest()
+    body_sha256 = None if body is None else sha256(body).digest()
+    return leaf_of_hashes(journal_id, seq, call_id, version, type_, schema, recorded_us, facts_sha256, body_sha256)
 
 
 def leaf_of_hashes(
