@@ -17,7 +17,9 @@ from ledger.journal.writer import Writer
 from tests.support.journal import RECEIVED, assert_closed, assert_sound, cost, ended, read_book, started, unknown
 
 MEBIBYTE = 1024 * 1024
-CALLS_MAX = 5
+CALLS_MAX = 25
+#: A rival comes when the writer has been told so many times, at most, that events of its are durable.
+RIVAL_AFTER_MAX = 12
 
 
 class Zombie:
@@ -28,11 +30,22 @@ class Zombie:
         self.told: dict[UUID, int] = {}
         self._writer = writer
         self._rng = rng
+        self._commits = 0
+        self._finished = False
+        self._moved = asyncio.Condition()
+
+    async def has_committed(self, commits: int) -> None:
+        """Wait until it was told so many times that its events are durable, or has ended."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._finished or self._commits >= commits)
 
     async def run(self, calls: int) -> None:
         """Serve `calls` at a time, one after another."""
         await asyncio.gather(*(self._serve() for _ in range(calls)))
         await self._writer.stop()
+        async with self._moved:
+            self._finished = True
+            self._moved.notify_all()
 
     async def _serve(self) -> None:
         try:
@@ -61,10 +74,13 @@ class Zombie:
     async def _durable(self, log: CallLog) -> None:
         await log.durable()
         self.told[log.call_id] = log.next_version
+        async with self._moved:
+            self._commits += 1
+            self._moved.notify_all()
         await self._pause()
 
     async def _pause(self) -> None:
-        await asyncio.sleep(self._rng.choice([0, 0.002, 0.02]))
+        await asyncio.sleep(self._rng.choice([0, 0.002, 0.02, 0.15]))
 
 
 async def open_zombie(url: str, rng: random.Random) -> Zombie:
@@ -83,7 +99,8 @@ async def play_round(url: str, seed: int, rivals: int = 2) -> UUID:
     zombie = await open_zombie(url, rng)
 
     async def rival() -> Takeover:
-        await asyncio.sleep(rng.uniform(0, 0.05))
+        # After so many commits, not after a time: how fast the machine is must not decide who meets whom.
+        await zombie.has_committed(rng.randrange(RIVAL_AFTER_MAX))
         while True:
             # A writer that is busy enough keeps its journal: rivals give up after a while, and come again.
             with suppress(TakeoverError):
