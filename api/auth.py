@@ -20,7 +20,11 @@ _KEY_CHARS_MAX: Final = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever a key belongs to; "" where a key names none. `models` empty: all. `is_admin`: the master key."""
+    """Whoever a key belongs to; "" where a key names none. `models` empty: all.
+
+    `is_admin`: the master key, or a key with the permission admin; may do everything. `is_viewer`: a key with the
+    permission view; may read everything and change nothing. `store_bodies`: all, none; None: the key does not say.
+    """
 
     key_id: str
     key_alias: str = ""
@@ -31,11 +35,18 @@ class Caller:
     models: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     is_admin: bool = False
+    is_viewer: bool = False
+    store_bodies: str | None = None
+
+    @property
+    def may_read_all(self) -> bool:
+        """Whether this caller sees what belongs to other keys."""
+        return self.is_admin or self.is_viewer
 
     @property
     def scope(self) -> str | None:
-        """What reads are limited to: this key's own rows; None for an administrator, who sees all."""
-        return None if self.is_admin else self.key_id
+        """What reads are limited to: this key's own rows; None for those who see all."""
+        return None if self.may_read_all else self.key_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,5 +50,17 @@ async def admin(request: Request) -> Caller:
     """
     who = await caller(request)
     if not who.is_admin:
-        raise forbidden("Only the master key may do this.")
+        raise forbidden("Only the master key, or a key with the permission admin, may do this.")
+    return who
+
+
+async def reader(request: Request) -> Caller:
+    """Return who calls, if that is somebody who may read everything; a FastAPI dependency.
+
+    Raises:
+        ApiFailure: 403 for every other key.
+    """
+    who = await caller(request)
+    if not who.may_read_all:
+        raise forbidden("Only the master key, or a key with the permission view or admin, may do this.")
     return who
