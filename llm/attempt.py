@@ -27,6 +27,9 @@ class Call:
     is_billable: bool
     pinned: Deployment | None = None
     began_s: float = field(default_factory=time.monotonic)
+    #: How long upstreams have been at work for it, over all attempts: from sending until the answer's last byte was
+    #: read, or nothing more was expected of it.
+    upstream_us: int = 0
 
     @property
     def call_id(self) -> UUID:

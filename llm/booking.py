@@ -13,6 +13,7 @@ from ledger.events import (
     ATTEMPT_ANSWERED,
     ATTEMPT_FAILED,
     ATTEMPT_STARTED,
+    CALL_ABANDONED,
     CALL_FAILED,
     CALL_REJECTED,
     COST_RECORDED,
@@ -25,6 +26,7 @@ from llm.attempt import Attempt, Call
 from llm.client import Head
 from llm.ending import Ending, text_fact
 from llm.errors import LEDGER_UNAVAILABLE, ApiError
+from llm.outcome import Observer, Outcome
 from llm.record import Bookkeeper
 from llm.upstream import UpstreamAnswer, UpstreamRequest
 
@@ -34,15 +36,22 @@ _MESSAGE_CHARS_MAX: Final = 1_000
 class CallBook:
     """Writes one call's story. Every method may raise `FencedError`."""
 
-    def __init__(self, call: Call, bookkeeper: Bookkeeper, wait_s: float) -> None:
+    def __init__(self, call: Call, bookkeeper: Bookkeeper, wait_s: float, observer: Observer) -> None:
         self._call = call
         self._record = call.record
         self._bookkeeper = bookkeeper
         self._wait_s = wait_s
+        self._observer = observer
         #: The attempt that was written down and has no charge yet.
         self._open: Attempt | None = None
         #: The end of the call is enqueued: nothing more is recorded of it, but for its cost.
         self.has_ended = False
+        #: The attempt that was written down last, and what it was charged.
+        self.last: Attempt | None = None
+        self.charge: Charge | None = None
+        #: How the call ends in the book, and with which status: as recovery has it, unless the call itself says so.
+        self.terminal = CALL_ABANDONED
+        self.status: int | None = None
 
     def started(self, attempt: Attempt, outgoing: UpstreamRequest) -> None:
         """Enqueue `attempt.started`, which must be durable before the upstream sees a byte."""
@@ -60,7 +69,7 @@ class CallBook:
             "held": [],
         }
         self._record.append(ATTEMPT_STARTED, facts)
-        self._open = attempt
+        self._open = self.last = attempt
 
     def answered(self, attempt: Attempt, answer: UpstreamAnswer) -> None:
         """Enqueue `attempt.answered`: the head of the answer."""
@@ -94,7 +103,17 @@ class CallBook:
             deployment=attempt.deployment.deployment_id,
         )
         self._record.append(COST_RECORDED, cost_recorded(charge, attempt=attempt.number, final=final, dims=dims))
+        self._note(charge)
+
+    def _note(self, charge: Charge) -> None:
         self._open = None
+        self.charge = charge
+        self._observer.charged(self._call.received["model"], charge)
+
+    def _note_end(self, terminal: str, status: int | None) -> None:
+        self.has_ended = True
+        self.terminal = terminal
+        self.status = status
 
     def ended(self, attempt: Attempt, ending: Ending, charge: Charge, own_answer: ApiError | None = None) -> None:
         """Enqueue the call's terminal event and its cost, adjacent and in one flush."""
@@ -114,7 +133,7 @@ class CallBook:
             "delivered": not (self._call.client.is_gone or attempt.is_cut_off),
             "error": ending.error,
         }
-        self.has_ended = True
+        self._note_end(ending.type, attempt.http_status)
         try:
             self._record.append(ending.type, facts, None if own_answer is None else own_answer.body(), with_next=True)
             self.charged(attempt, charge, final=True)
@@ -128,7 +147,7 @@ class CallBook:
         self.charged(attempt, no_charge("never sent: the ledger was not available"), final=True)
         facts = {"status": error.status, "error": error.facts(), "reason": reason}
         self._record.append(CALL_REJECTED, facts, error.body())
-        self.has_ended = True
+        self._note_end(CALL_REJECTED, error.status)
 
     def broken(self, error: ApiError) -> None:
         """Enqueue the end of a call that a fault of this program ended, unless it has one already."""
@@ -138,7 +157,7 @@ class CallBook:
         if attempt is None:
             facts = {"status": error.status, "error": error.facts(), "reason": error.code or ""}
             self._record.append(CALL_REJECTED, facts, error.body())
-            self.has_ended = True
+            self._note_end(CALL_REJECTED, error.status)
             return
         reason = "the proxy failed in the middle of this attempt"
         charge = unknown_cost(reason, request=attempt.pricing.request)
@@ -155,7 +174,31 @@ class CallBook:
 
     def settle(self, attempt: Attempt, charge: Charge) -> None:
         """Have the real cost booked as a correction: recovery has closed this call with what it could know."""
+        self.terminal = CALL_ABANDONED
+        if self._open is attempt:
+            self._note(charge)
         self._bookkeeper.settle_fenced(self._record, attempt.number, charge)
+
+    def outcome(self) -> Outcome:
+        """Return how the call went, once it has ended."""
+        call, attempt = self._call, self.last
+        return Outcome(
+            call_id=call.call_id,
+            key_id=call.received["key_id"],
+            model=call.received["model"],
+            deployment_id="" if attempt is None else attempt.deployment.deployment_id,
+            is_stream=call.request.is_stream,
+            terminal=self.terminal,
+            status=self.status,
+            charge=self.charge,
+            attempts=0 if attempt is None else attempt.number,
+            chunks=0 if attempt is None else attempt.chunks,
+            request_bytes=len(call.request.raw_body),
+            answer_bytes=0 if attempt is None else attempt.answer_bytes,
+            first_chunk_us=None if attempt is None else attempt.first_chunk_us,
+            upstream_us=call.upstream_us,
+            duration_us=call.elapsed_us(),
+        )
 
 
 def head_of(attempt: Attempt, answer: UpstreamAnswer) -> Head:

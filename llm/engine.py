@@ -6,6 +6,7 @@ The order in which things become durable is the point of this file. Bytes are mo
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from llm.errors import (
     upstream_failed,
 )
 from llm.estimates import estimate
+from llm.outcome import NOBODY, Observer
 from llm.plain import PlainAnswer, read_plain, record_body
 from llm.record import Bookkeeper
 from llm.relay import RelaySettings, StreamRelay
@@ -72,8 +74,10 @@ class Engine:
         prices: Callable[[], PriceBook],
         bookkeeper: Bookkeeper,
         settings: EngineSettings,
+        observer: Observer = NOBODY,
     ) -> None:
         self.router = router
+        self._observer = observer
         self.settings = settings
         self._upstream = upstream
         self._mock = mock
@@ -102,7 +106,7 @@ class Engine:
         """
         self._running[call] = None
         self._idle.clear()
-        book = CallBook(call, self._bookkeeper, self.settings.relay.ledger_wait_s)
+        book = CallBook(call, self._bookkeeper, self.settings.relay.ledger_wait_s, self._observer)
         call.client.on_gone = lambda: self._client_left(call, book)
         try:
             await self._serve(call, book)
@@ -118,6 +122,7 @@ class Engine:
             if not self._running:
                 self._idle.set()
         call.record.close()
+        self._observer.ended(book.outcome())
 
     def _client_left(self, call: Call, book: CallBook) -> None:
         if book.has_ended:
@@ -181,6 +186,7 @@ class Engine:
         plain: PlainAnswer | None = None
         guard = asyncio.timeout(None)
         if failure is None:
+            sent_s = time.monotonic()
             try:
                 async with guard:
                     attempt.guard = guard
@@ -195,6 +201,7 @@ class Engine:
             finally:
                 # Nothing stops what follows: it must happen once.
                 attempt.guard = None
+                call.upstream_us += int((time.monotonic() - sent_s) * 1_000_000)
         if relay.has_begun:
             await self._end_stream(call, book, attempt, relay)
             return ()

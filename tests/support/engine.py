@@ -17,6 +17,7 @@ from llm.attempt import Call
 from llm.client import Head, Headers
 from llm.deployment import Deployment
 from llm.engine import Engine, EngineSettings
+from llm.outcome import Outcome
 from llm.relay import RelaySettings
 from llm.request import read_client_request
 from llm.router import Router, Routing
@@ -223,6 +224,22 @@ class FakeBookkeeper:
         return sum((charge.billed_usd for _, charge in self.settled), Decimal(0))
 
 
+class FakeObserver:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.charges: list[tuple[str, Charge]] = []
+        self.outcomes: list[Outcome] = []
+
+    def charged(self, model: str, charge: Charge) -> None:
+        """Keep a charge."""
+        self.charges.append((model, charge))
+
+    def ended(self, outcome: Outcome) -> None:
+        """Keep an end."""
+        self.outcomes.append(outcome)
+
+
 class Bench:
     """An engine, a call and everything around them."""
 
@@ -240,6 +257,7 @@ class Bench:
         self.client = FakeClient()
         self.upstream = FakeUpstream(*answers)
         self.bookkeeper = FakeBookkeeper()
+        self.observer = FakeObserver()
         router = Router(models or [deployed("gpt-4o")], Routing(num_retries=retries), random.Random(1))
         relay = relay or RelaySettings(ledger_wait_s=0.05)
         self.engine = Engine(
@@ -249,6 +267,7 @@ class Bench:
             lambda: PRICES,
             self.bookkeeper,
             EngineSettings(relay=relay, admission_wait_s=0.05, **settings),
+            self.observer,
         )
         flag = b',"stream":true' if is_stream else b""
         body = b'{"model":"gpt-4o","input":"hello there"' + flag + b"}"
