@@ -25,7 +25,6 @@ from api.config import Config
 from api.context import Context
 from api.keyring import CachedKeyring
 from api.prices import load_prices
-from api.settings import proxy_for
 from api.version import VERSION
 from api.web import make_web
 from ledger.errors import LedgerUnavailableError
@@ -35,6 +34,7 @@ from ledger.postgres.connect import CONNECTION_LOST, connect, engine
 from ledger.postgres.migrate import check
 from llm.deployment import Deployment
 from llm.engine import Engine, EngineSettings
+from llm.http_proxy import proxy_for
 from llm.relay import RelaySettings
 from llm.router import Router, Routing
 from llm.upstream_http import HttpUpstream

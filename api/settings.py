@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
 
 _APPLICATION = "responses-ledger"
 
@@ -50,14 +48,6 @@ class Settings:
             openai_api_key=get("OPENAI_API_KEY"),
             environ=variables,
         )
-
-
-def proxy_for(url: str) -> str | None:
-    """Return the HTTP proxy that the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY) names for a URL, if any."""
-    parts = urlsplit(url)
-    if parts.hostname is None or proxy_bypass(parts.hostname):
-        return None
-    return getproxies_environment().get(parts.scheme)
 
 
 def default_data_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:

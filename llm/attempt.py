@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from ledger.money.cost import Charge
 from llm.client import Client
 from llm.deployment import Deployment
 from llm.ending import Pricing
@@ -30,6 +31,8 @@ class Call:
     #: How long upstreams have been at work for it, over all attempts: from sending until the answer's last byte was
     #: read, or nothing more was expected of it.
     upstream_us: int = 0
+    #: What its last attempt costs, once the end of the call is recorded.
+    charge: Charge | None = None
 
     @property
     def call_id(self) -> UUID:

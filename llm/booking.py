@@ -104,6 +104,8 @@ class CallBook:
         )
         self._record.append(COST_RECORDED, cost_recorded(charge, attempt=attempt.number, final=final, dims=dims))
         self._note(charge)
+        if final:
+            self._call.charge = charge
 
     def _note(self, charge: Charge) -> None:
         self._open = None
@@ -175,6 +177,7 @@ class CallBook:
     def settle(self, attempt: Attempt, charge: Charge) -> None:
         """Have the real cost booked as a correction: recovery has closed this call with what it could know."""
         self.terminal = CALL_ABANDONED
+        self._call.charge = charge
         if self._open is attempt:
             self._note(charge)
         self._bookkeeper.settle_fenced(self._record, attempt.number, charge)
@@ -209,8 +212,8 @@ def head_of(attempt: Attempt, answer: UpstreamAnswer) -> Head:
 
 def own_head(attempt: Attempt | None, error: ApiError | None) -> Head:
     """Return the head of an answer that the proxy gives itself."""
-    error = error or LEDGER_UNAVAILABLE
-    head = Head(error.status, error.headers())
+    shown = error or LEDGER_UNAVAILABLE
+    head = Head(shown.status, shown.headers(), error=error)
     if attempt is not None:
         head.deployment_id = attempt.deployment.deployment_id
         head.fallbacks = attempt.fallbacks

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from llm.errors import ApiError
+
 Headers = list[tuple[str, str]]
 
 
@@ -19,6 +21,8 @@ class Head:
     cost_usd: str | None = None
     upstream_us: int = 0
     extra: Headers = field(default_factory=list)
+    #: The error that the engine answers with by itself; None for an upstream's own answer.
+    error: ApiError | None = None
 
 
 class Client(Protocol):

@@ -1,0 +1,172 @@
+"""What the SDK returns: the `openai` package's own types, which also say what they cost and under which id.
+
+Loads the `openai` package; `calling.py` makes these.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Final, Generic, NoReturn, Self, TypeVar
+
+import openai
+from openai.types.responses import Response as OpenAIResponse
+from openai.types.responses import ResponseStreamEvent
+
+from llm.sdk.exchange import Exchange
+
+_TERMINALS: Final = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled", "error"}
+)
+_Events = TypeVar("_Events")
+
+
+class Response(OpenAIResponse):
+    """A Response as the API gave it, unknown fields included; what is said here beside it is in no dump of it."""
+
+    @property
+    def call_id(self) -> str:
+        """The call's id: in the book, in logs, and in a proxy's `x-llm-call-id`."""
+        exchange = self._exchange
+        return "" if exchange is None else exchange.call_id
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What the call cost; None where that is not known, which is not zero. Reads and cancellations cost nothing."""
+        return _usd(self._exchange)
+
+    @property
+    def cost_state(self) -> str | None:
+        """`billed` (the upstream's usage at a published price), `estimated`, `unknown`; None when nobody could say."""
+        return _state(self._exchange)
+
+    @property
+    def _exchange(self) -> Exchange | None:
+        return self.__dict__.get("_llm_exchange")
+
+
+def stamped(response: Response, exchange: Exchange) -> Response:
+    """Have a response say what its exchange knows."""
+    object.__setattr__(response, "_llm_exchange", exchange)
+    return response
+
+
+class _Streamed(Generic[_Events]):
+    """What both kinds of stream know."""
+
+    def __init__(self, events: _Events, exchange: Exchange, request: Any) -> None:
+        self._events = events
+        self._exchange = exchange
+        self._request = request
+        self._terminal: Any = None
+        self._is_closed = False
+
+    @property
+    def call_id(self) -> str:
+        """The call's id, known from the beginning."""
+        return self._exchange.call_id
+
+    @property
+    def response(self) -> Response | None:
+        """The whole Response, once the event that carries it has come; None before, and for a stream that failed."""
+        carried: OpenAIResponse | None = getattr(self._terminal, "response", None)
+        return None if carried is None else stamped(_again(carried), self._exchange)
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What the call cost, once the stream has been read to its end; None before, and where it is not known."""
+        return _usd(self._exchange)
+
+    @property
+    def cost_state(self) -> str | None:
+        """`billed`, `estimated` or `unknown`, once the stream has been read to its end; None before."""
+        return _state(self._exchange)
+
+    def _seen(self, event: ResponseStreamEvent) -> ResponseStreamEvent:
+        if event.type in _TERMINALS:
+            self._terminal = event
+        return event
+
+    def _require_terminal(self) -> None:
+        if self._terminal is None and not self._is_closed:
+            self._is_closed = True
+            _broken_off(self._request)
+
+
+class ResponseStream(_Streamed[openai.Stream[ResponseStreamEvent]]):
+    """A stream of the API's events. Read it to its end, or close it: closing ends the call at the upstream, too."""
+
+    def __iter__(self) -> Iterator[ResponseStreamEvent]:
+        return self
+
+    def __next__(self) -> ResponseStreamEvent:
+        """Return the next event.
+
+        Raises:
+            openai.APIConnectionError: the stream broke off before its terminal event.
+            openai.APIError: the API says in the stream that it failed.
+        """
+        try:
+            return self._seen(next(self._events))
+        except StopIteration:
+            self._require_terminal()
+            raise
+
+    def close(self) -> None:
+        """Want nothing more of it."""
+        self._is_closed = True
+        self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncResponseStream(_Streamed[openai.AsyncStream[ResponseStreamEvent]]):
+    """The same for `async for`."""
+
+    def __aiter__(self) -> AsyncIterator[ResponseStreamEvent]:
+        return self
+
+    async def __anext__(self) -> ResponseStreamEvent:
+        """Return the next event; see `ResponseStream`."""
+        try:
+            return self._seen(await self._events.__anext__())
+        except StopAsyncIteration:
+            self._require_terminal()
+            raise
+
+    async def close(self) -> None:
+        """Want nothing more of it."""
+        self._is_closed = True
+        await self._events.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _again(carried: OpenAIResponse) -> Response:
+    values: dict[str, Any] = carried.to_dict()
+    return Response.construct(None, **values)
+
+
+def _broken_off(request: Any) -> NoReturn:
+    raise openai.APIConnectionError(message="The stream ended without its terminal event.", request=request)
+
+
+def _usd(exchange: Exchange | None) -> Decimal | None:
+    cost = None if exchange is None else exchange.cost()
+    return None if cost is None else cost.usd
+
+
+def _state(exchange: Exchange | None) -> str | None:
+    cost = None if exchange is None else exchange.cost()
+    return None if cost is None else cost.state
