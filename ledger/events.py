@@ -33,9 +33,13 @@ COST_CORRECTED: Final = "cost.corrected"
 # Administration
 KEY_ISSUED: Final = "key.issued"
 KEY_UPDATED: Final = "key.updated"
+KEY_REGENERATED: Final = "key.regenerated"
 KEY_BLOCKED: Final = "key.blocked"
 KEY_UNBLOCKED: Final = "key.unblocked"
 KEY_REVOKED: Final = "key.revoked"
+TEAM_CREATED: Final = "team.created"
+TEAM_UPDATED: Final = "team.updated"
+TEAM_DELETED: Final = "team.deleted"
 PRICE_PUBLISHED: Final = "price.published"
 CONFIG_LOADED: Final = "config.loaded"
 

@@ -11,7 +11,7 @@ from ledger.reports.tables import END_USER_TOTALS, KEY_TOTALS, KEYS, SPEND
 
 PAGE_MAX = 1_000
 
-_SHOWN = [column for column in KEYS.c if column.name != "key_hash"]
+_SHOWN = [column for column in KEYS.c if "hash" not in column.name]
 _TOTALS = ("calls", "billed_usd", "estimated_usd", "unknown_calls")
 
 

@@ -111,4 +111,25 @@ KEYS = _table(
     changed_at=_TIME,
     changed_by=Text(),
     revision=BigInteger(),
+    allowed_routes=_TEXTS,
+    permissions=_TEXTS,
+    store_bodies=Text(),
+    issued_hash=Text(),
+    former_hashes=_TEXTS,
+    former_until=ARRAY(_TIME),
+)
+
+TEAMS = _table(
+    "teams",
+    team_id=Text(),
+    team_alias=Text(),
+    org=Text(),
+    metadata=JSONB(),
+    blocked=Boolean(),
+    deleted=Boolean(),
+    created_at=_TIME,
+    created_by=Text(),
+    changed_at=_TIME,
+    changed_by=Text(),
+    revision=BigInteger(),
 )

@@ -16,7 +16,7 @@ from ledger.postgres.migrate import head, upgrade
 ROOT = Path(__file__).parents[2]
 VIEWS = (
     "attempts", "calls", "chunks", "cost_line_items", "costs", "events", "keys", "ledger_health", "prices",
-    "spend_by_end_user", "spend_by_key", "spend_by_tag", "spend_daily", "spend_hourly",
+    "spend_by_end_user", "spend_by_key", "spend_by_tag", "spend_daily", "spend_hourly", "teams",
 )  # fmt: skip
 
 #: What Postgres 15 does not have.
@@ -107,7 +107,7 @@ async def test_reporting_shows_neither_keys_nor_hashes(connection: asyncpg.Conne
 
 async def test_application_may_fold_and_may_not_change_the_tables_themselves(database_url: str) -> None:
     application = await connect(database_url, purpose="test", role=APP_ROLE)
-    for table in ("keys", "prices", "calls", "spend", "key_totals", "end_user_totals"):
+    for table in ("keys", "teams", "prices", "calls", "spend", "key_totals", "end_user_totals"):
         await application.fetch(f"SELECT * FROM ledger.{table} LIMIT 1")  # noqa: S608 constants
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await application.execute(f"DELETE FROM ledger.{table}")  # noqa: S608 constants

@@ -295,16 +295,23 @@ class Book:
         name = rng.choice(["key-1", "key-2", "key-3"])
         revision = self._revisions[name] = self._revisions.get(name, 0) + 1
         revoked = revision > 3
-        kind = (
-            "key.issued" if revision == 1 else "key.revoked" if revoked else rng.choice(["key.updated", "key.blocked"])
-        )
-        state = {
+        changes = ["key.updated", "key.blocked", "key.regenerated"]
+        kind = "key.issued" if revision == 1 else "key.revoked" if revoked else rng.choice(changes)
+        state: dict[str, Any] = {
             "key_id": name, "key_hash": hashlib.sha256(name.encode()).hexdigest(), "key_name": "sk-...abcd",
             "key_alias": f"{name} r{revision}", "org": "acme", "team": "red", "user": "ann", "end_user": "",
             "models": ["gpt-5"], "metadata": {"n": revision}, "tags": ["a"], "expires_at": None,
             "blocked": kind == "key.blocked", "revoked": revoked, "created_at": spell(START), "created_by": "master",
         }  # fmt: skip
+        if revision > 1:
+            # The first event of a key is as the first release recorded it.
+            state |= {"allowed_routes": ["/responses*"], "permissions": ["view"], "store_bodies": "none",
+                      "issued_hash": state["key_hash"], "former": []}  # fmt: skip
+        if kind == "key.regenerated":
+            state["former"] = [{"key_hash": state["key_hash"], "until": spell(START)}]
+            state["key_hash"] = hashlib.sha256(f"{name} {revision}".encode()).hexdigest()
         self.add(journal, kind, {"actor": "master", "revision": revision, "key": state})
+        self.administer_team(journal)
         price_id = f"sha256:{rng.randrange(4)}"
         price = {
             "price_id": price_id, "model": "gpt-5", "tier": "default", "valid_from": spell(START),
@@ -312,6 +319,18 @@ class Book:
         }  # fmt: skip
         revision = self._revisions[price_id] = self._revisions.get(price_id, 0) + 1
         self.add(journal, "price.published", {"actor": "master", "revision": revision, "price": price})
+
+    def administer_team(self, journal: uuid.UUID) -> None:
+        """Create, change or delete a team, with its next revision."""
+        name = self.rng.choice(["red", "blue"])
+        revision = self._revisions[name] = self._revisions.get(name, 0) + 1
+        kind = self.rng.choice(["team.updated", "team.deleted"]) if revision % 3 else "team.created"
+        state = {
+            "team_id": name, "team_alias": f"{name} r{revision}", "org": "acme", "metadata": {"n": revision},
+            "blocked": revision % 2 == 0, "deleted": kind == "team.deleted", "created_at": spell(START),
+            "created_by": "master",
+        }  # fmt: skip
+        self.add(journal, kind, {"actor": "key_admin", "revision": revision, "team": state})
 
     def step(self) -> None:
         """Let something happen somewhere."""

@@ -10,15 +10,29 @@ from tests.support.book import Event
 TOKENS = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
-def plain_keys(events: Iterable[Event]) -> dict[str, tuple[int, str, bool]]:
-    """Key -> revision, alias, revoked."""
-    keys: dict[str, tuple[int, str, bool]] = {}
+def plain_keys(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
+    """Key -> its state, with its revision and by whom it was changed last."""
+    keys: dict[str, dict[str, Any]] = {}
     for event in events:
         if event.type.startswith("key."):
-            key, revision = event.facts["key"], event.facts["revision"]
-            if revision > keys.get(key["key_id"], (0,))[0]:
-                keys[key["key_id"]] = (revision, key["key_alias"], key["revoked"])
+            key, last = event.facts["key"], {"revision": event.facts["revision"], "changed_by": event.facts["actor"]}
+            if last["revision"] > keys.get(key["key_id"], {"revision": 0})["revision"]:
+                former = {"former": [(each["key_hash"], each["until"]) for each in key.get("former", [])]}
+                issued = {"issued_hash": key.get("issued_hash", key["key_hash"])}
+                absent = {"allowed_routes": [], "permissions": [], "store_bodies": None}
+                keys[key["key_id"]] = absent | key | former | issued | last
     return keys
+
+
+def plain_teams(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
+    """Team -> its state, with its revision and by whom it was changed last."""
+    teams: dict[str, dict[str, Any]] = {}
+    for event in events:
+        if event.type.startswith("team."):
+            team, last = event.facts["team"], {"revision": event.facts["revision"], "changed_by": event.facts["actor"]}
+            if last["revision"] > teams.get(team["team_id"], {"revision": 0})["revision"]:
+                teams[team["team_id"]] = team | last
+    return teams
 
 
 def plain_spend(events: Iterable[Event]) -> dict[tuple[object, ...], list[Any]]:

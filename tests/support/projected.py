@@ -1,12 +1,14 @@
 """Reads the projections' tables into the shapes of `plain_fold.py`, and says whether the two agree."""
 
+import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import asyncpg
 
-from tests.support.book import Event
-from tests.support.plain_fold import TOKENS, plain_calls, plain_keys, plain_spend
+from tests.support.book import Event, spell
+from tests.support.plain_fold import TOKENS, plain_calls, plain_keys, plain_spend, plain_teams
 
 _DIMS = ("org", "team", "user_id", "key_id", "end_user", "model", "deployment", "tier")
 _SUMS = ("calls", "attempts", *TOKENS, "billed_usd", "estimated_usd", "unknown_calls")
@@ -23,10 +25,30 @@ async def spend(connection: asyncpg.Connection) -> dict[tuple[object, ...], list
     }
 
 
-async def keys(connection: asyncpg.Connection) -> dict[str, tuple[int, str, bool]]:
-    """Key -> revision, alias, revoked, as `plain_keys`."""
+async def keys(connection: asyncpg.Connection) -> dict[str, dict[str, Any]]:
+    """Key -> its state, as `plain_keys`."""
     rows = await connection.fetch("SELECT * FROM ledger.keys")
-    return {row["key_id"]: (row["revision"], row["key_alias"], row["revoked"]) for row in rows}
+    return {row["key_id"]: _key(_state_of(row)) for row in rows}
+
+
+def _key(row: dict[str, Any]) -> dict[str, Any]:
+    until = [spell(at) for at in row.pop("former_until")]
+    row["former"] = list(zip(row.pop("former_hashes"), until, strict=True))
+    row["user"] = row.pop("user_id")
+    return row
+
+
+async def teams(connection: asyncpg.Connection) -> dict[str, dict[str, Any]]:
+    """Team -> its state, as `plain_teams`."""
+    rows = await connection.fetch("SELECT * FROM ledger.teams")
+    return {row["team_id"]: _state_of(row) for row in rows}
+
+
+def _state_of(row: asyncpg.Record) -> dict[str, Any]:
+    """Return a row as facts spell it; when it was changed, and in which batch, is left out."""
+    state = {name: value for name, value in row.items() if name not in {"changed_at", "batch"}}
+    state["metadata"] = json.loads(state["metadata"])
+    return {name: spell(value) if isinstance(value, datetime) else value for name, value in state.items()}
 
 
 async def calls(connection: asyncpg.Connection) -> dict[tuple[str, str], dict[str, Any]]:
@@ -50,6 +72,7 @@ async def differences(connection: asyncpg.Connection, events: Iterable[Event]) -
     """Say where the live tables are not what the plain fold makes of `events`; [] where they agree."""
     events = list(events)
     found = _unequal("keys", plain_keys(events), await keys(connection))
+    found += _unequal("teams", plain_teams(events), await teams(connection))
     found += _unequal("spend", plain_spend(events), await spend(connection))
     return found + _log_differences(plain_calls(events), await calls(connection))
 

@@ -27,6 +27,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def _snapshot(connection: asyncpg.Connection) -> dict[str, Any]:
     return {
         "keys": await projected.keys(connection),
+        "teams": await projected.teams(connection),
         "spend": await projected.spend(connection),
         "calls": await projected.calls(connection),
     }

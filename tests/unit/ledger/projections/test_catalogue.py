@@ -18,11 +18,13 @@ def test_by_names_keeps_the_order_of_folding() -> None:
 
 def test_every_statement_reads_bounded_spans_and_writes_in_the_order_of_its_key() -> None:
     for projection in ALL:
+        written = "".join(projection.statements)
+        assert all(f"{TARGET}.{table} " in written for table in projection.tables)
         for statement in projection.statements:
             assert statement.count("FROM ledger.events") == statement.count("seq <= s.hi") == 1
             assert "seq > s.lo" in statement
             assert statement.count("INSERT INTO") == statement.count("ON CONFLICT")
             assert ("$4" in statement) == projection.numbered
-            assert all(f"{TARGET}.{table} " in statement for table in projection.tables)
+            assert any(f"{TARGET}.{table} " in statement for table in projection.tables)
             assert " body" not in statement
             assert TARGET not in projection.statements_into("elsewhere")[0]
