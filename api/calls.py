@@ -128,16 +128,16 @@ class Calls:
         client: AsgiClient,
     ) -> None:
         method: str = scope["method"]
-        facts = _received(scope, path, headers, caller, body)
+        facts = received_facts(scope, path, headers, caller, body)
         try:
             request = self._read(method, path, scope, headers, body)
-            _complete(facts, request, caller, dict(headers))
+            complete_facts(facts, request, caller, dict(headers))
             self._admit(request, caller)
             pinned = await self._affinity.pinned(request, caller)
         except ApiFailure as failure:
             await _reject(record, client, facts, body, failure.error)
             return
-        await _record_received(record, facts, request)
+        await record_received(record, facts, request)
         call = Call(record, request, client, facts, is_billable(method, path), pinned)
         await self._engine.serve(call)
 
@@ -178,7 +178,9 @@ class Calls:
             raise bad_request(message, param="model", code="model_not_found")
 
 
-def _received(scope: Scope, path: str, headers: list[tuple[str, str]], caller: Caller, body: bytes) -> dict[str, Any]:
+def received_facts(
+    scope: Scope, path: str, headers: list[tuple[str, str]], caller: Caller, body: bytes
+) -> dict[str, Any]:
     """Return what is known of a call before its body is read."""
     address = scope.get("client")
     given = dict(headers)
@@ -205,14 +207,19 @@ def _received(scope: Scope, path: str, headers: list[tuple[str, str]], caller: C
     }
 
 
-def _complete(facts: dict[str, Any], request: ClientRequest, caller: Caller, headers: dict[str, str]) -> None:
+def complete_facts(facts: dict[str, Any], request: ClientRequest, caller: Caller, headers: dict[str, str]) -> None:
+    """Add to the facts of `call.received` what the request's body says: model, stream, end user, tags.
+
+    Raises:
+        ApiFailure: too many tags, or a name that is too long.
+    """
     facts["model"] = request.model[:_MODEL_CHARS_MAX]
     facts["stream"] = request.is_stream
     facts["end_user"] = end_user_of(caller, headers, request.members)
     facts["tags"] = tags_of_call(caller, headers, request.members)
 
 
-async def _record_received(record: Record, facts: dict[str, Any], request: ClientRequest) -> None:
+async def record_received(record: Record, facts: dict[str, Any], request: ClientRequest) -> None:
     """Enqueue `call.received` with the request's bytes, secrets masked."""
     stored = request.raw_body
     if request.members is not None:
