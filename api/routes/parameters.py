@@ -18,17 +18,24 @@ from api.routes.times import read_moment
 
 _CHARS_MAX: Final = 2_000
 _DIGITS_MAX: Final = 18
+_VALUES_MAX: Final = 100
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter, what it means, and the other names under which it is known."""
+    """A parameter, what it means, and the other names under which it is known.
+
+    One with `is_list` may be repeated, and may have brackets after its name, as OpenAI's clients write it; where
+    `has_commas`, a value may also be several of them with commas between.
+    """
 
     name: str
     meaning: str
     other_names: tuple[str, ...] = ()
     is_required: bool = False
+    is_list: bool = False
+    has_commas: bool = False
 
 
 class Parameters:
@@ -37,6 +44,8 @@ class Parameters:
     def __init__(self, *parameters: Parameter) -> None:
         self._parameters = parameters
         self._name_of = {name: each.name for each in parameters for name in (each.name, *each.other_names)}
+        self._lists = {each.name: each for each in parameters if each.is_list}
+        self._name_of |= {f"{name}[]": name for name in self._lists}
 
     def read(self, request: Request) -> "Given":
         """Return what a request gives.
@@ -45,6 +54,7 @@ class Parameters:
             ApiFailure: 400 for a parameter that is unknown, given twice, missing, too long or no text.
         """
         given: dict[str, str] = {}
+        lists: dict[str, list[str]] = {}
         for name, value in request.query_params.multi_items():
             known = self._name_of.get(name)
             if known is None:
@@ -53,7 +63,13 @@ class Parameters:
                 raise bad_request(f"{name} is given twice (also as another name of {known}); keep one.", param=name)
             if len(value) > _CHARS_MAX or "\x00" in value:
                 raise bad_request(f"{name} must be a text of at most {_CHARS_MAX} characters, without NUL.", param=name)
-            given[known] = value
+            if known in self._lists:
+                values = [each.strip() for each in value.split(",")] if self._lists[known].has_commas else [value]
+                lists.setdefault(known, []).extend(values)
+                if len(lists[known]) > _VALUES_MAX:
+                    raise bad_request(f"{known} takes at most {_VALUES_MAX} values.", param=known)
+            else:
+                given[known] = value
         for parameter in self._parameters:
             if parameter.is_required and not given.get(parameter.name):
                 raise bad_request(
@@ -61,11 +77,11 @@ class Parameters:
                     param=parameter.name,
                     code="missing_required_parameter",
                 )
-        return Given(given)
+        return Given(given, lists)
 
     def _unknown(self, name: str) -> Exception:
         accepted = ", ".join(each.name for each in self._parameters) or "none"
-        hint = nearest(name, self._name_of)
+        hint = nearest(name, [known for known in self._name_of if not known.endswith("[]")])
         return bad_request(
             f"Unknown parameter {name[:60]!r}{hint}. Accepted here: {accepted}.", param=name, code="unknown_parameter"
         )
@@ -82,22 +98,41 @@ class Parameters:
                     "description": " ".join(
                         [each.meaning, *([f"Also: {', '.join(each.other_names)}."] if each.other_names else [])]
                     ),
-                    "schema": {"type": "string"},
+                    "schema": _schema(each),
                 }
                 for each in self._parameters
             ]
         }
 
 
+def _schema(parameter: Parameter) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "string"}} if parameter.is_list else {"type": "string"}
+
+
 class Given:
     """The parameters of one request. Readers return None, or the default, for what is absent."""
 
-    def __init__(self, values: dict[str, str]) -> None:
+    def __init__(self, values: dict[str, str], lists: dict[str, list[str]] | None = None) -> None:
         self._values = values
+        self._lists = lists or {}
 
     def text(self, name: str) -> str | None:
         """Return a text; "" asks for what has none."""
         return self._values.get(name)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return the values of a list, each once, in their order; () where it is absent."""
+        return tuple(dict.fromkeys(self._lists.get(name, ())))
+
+    def choices(self, name: str, options: Sequence[str]) -> tuple[str, ...]:
+        """Return the values of a list, each one of `options`.
+
+        Raises:
+            ApiFailure: 400.
+        """
+        for text in self.texts(name):
+            _require_one_of(name, text, options)
+        return self.texts(name)
 
     def integer(self, name: str, default: int, *, least: int, most: int) -> int:
         """Return an integer from `least` to `most`.
@@ -135,10 +170,7 @@ class Given:
         text = self._values.get(name)
         if text is None:
             return default
-        if text not in options:
-            raise bad_request(
-                f"{name} must be one of {', '.join(options)}: got {text[:60]!r}{nearest(text, options)}.", param=name
-            )
+        _require_one_of(name, text, options)
         return text
 
     def uuid(self, name: str) -> UUID | None:
@@ -169,6 +201,13 @@ class Given:
                 f"end_date must be later than start_date: got {start_text} to {end_text}.", param="end_date"
             )
         return start, end
+
+
+def _require_one_of(name: str, text: str, options: Sequence[str]) -> None:
+    if text not in options:
+        raise bad_request(
+            f"{name} must be one of {', '.join(options)}: got {text[:60]!r}{nearest(text, options)}.", param=name
+        )
 
 
 START_DATE: Final = Parameter("start_date", "From then on: a UTC day or a moment.")

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from ledger.projections.calls import CALLS
 from ledger.projections.definition import Projection
 from ledger.projections.keys import KEYS
+from ledger.projections.line_items import LINE_ITEMS
 from ledger.projections.prices import PRICES
 from ledger.projections.spend import SPEND
 
-ALL: tuple[Projection, ...] = (KEYS, PRICES, SPEND, CALLS)
+ALL: tuple[Projection, ...] = (KEYS, PRICES, SPEND, CALLS, LINE_ITEMS)
 
 
 def by_names(names: Iterable[str] | None) -> tuple[Projection, ...]:

@@ -21,6 +21,7 @@ _STOPPED = "SELECT projection, journal_id, folded_seq, stopped_by FROM ledger.ch
 _COSTS = """
 SELECT coalesce(sum((e.facts->>'billed_usd')::numeric), 0) AS billed_usd,
     coalesce(sum((e.facts->>'estimated_usd')::numeric), 0) AS estimated_usd,
+    coalesce(sum((e.facts->>'billed_usd')::numeric + (e.facts->>'estimated_usd')::numeric), 0) AS known_usd,
     coalesce(sum((e.facts->>'unknown')::numeric), 0) AS unknown,
     coalesce(sum((e.facts->>'calls')::numeric), 0) AS calls,
     count(*) FILTER (WHERE e.type = 'cost.recorded') AS attempts
@@ -39,6 +40,8 @@ _TOTALS: Final = {
     "sum(unknown_calls) AS unknown, sum(calls) AS calls",
     ("spend", "end_user_totals"): "sum(billed_usd) AS billed_usd, sum(estimated_usd) AS estimated_usd, "
     "sum(unknown_calls) AS unknown, sum(calls) AS calls",
+    ("line_items", "line_items"): "sum(amount_usd) FILTER (WHERE keyed) AS known_usd, "
+    "sum(unknown_costs) FILTER (WHERE keyed) AS unknown",
     ("calls", "calls"): "sum(billed_usd) AS billed_usd, sum(estimated_usd) AS estimated_usd, sum(unknown) AS unknown",
 }
 #: A call lies in one journal. (A correction that was folded before its call makes a row without received_at.)
@@ -65,7 +68,7 @@ async def check_rebuilt(url: str, name: str, report: Report) -> None:
 
 
 async def check_totals(connection: asyncpg.Connection, report: Report) -> None:
-    """Compare the sums of `spend`, of both totals and of `calls` with the sum of the costs, to the last decimal."""
+    """Compare the sums of the projections of money with the sum of the costs, to the last decimal."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         sums: dict[str, Any] = {}
         for projection in dict.fromkeys(name for name, _ in _TOTALS):

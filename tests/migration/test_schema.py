@@ -15,8 +15,8 @@ from ledger.postgres.migrate import head, upgrade
 
 ROOT = Path(__file__).parents[2]
 VIEWS = (
-    "attempts", "calls", "chunks", "cost_line_items", "costs", "events", "keys", "ledger_health", "prices",
-    "spend_by_end_user", "spend_by_key", "spend_by_tag", "spend_daily", "spend_hourly", "teams",
+    "attempts", "calls", "chunks", "cost_line_items", "costs", "events", "keys", "ledger_health", "line_items_daily",
+    "prices", "spend_by_end_user", "spend_by_key", "spend_by_tag", "spend_daily", "spend_hourly", "teams",
 )  # fmt: skip
 
 #: What Postgres 15 does not have.
@@ -107,7 +107,7 @@ async def test_reporting_shows_neither_keys_nor_hashes(connection: asyncpg.Conne
 
 async def test_application_may_fold_and_may_not_change_the_tables_themselves(database_url: str) -> None:
     application = await connect(database_url, purpose="test", role=APP_ROLE)
-    for table in ("keys", "teams", "prices", "calls", "spend", "key_totals", "end_user_totals"):
+    for table in ("keys", "teams", "prices", "calls", "spend", "key_totals", "end_user_totals", "line_items"):
         await application.fetch(f"SELECT * FROM ledger.{table} LIMIT 1")  # noqa: S608 constants
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await application.execute(f"DELETE FROM ledger.{table}")  # noqa: S608 constants
@@ -141,7 +141,7 @@ async def test_projections_and_views_can_be_taken_down_and_made_again(
     journal = await connection.fetchval("SELECT ledger.open_journal('{}', NULL, NULL)")
     upgrade(database_url)
     rows = await connection.fetch("SELECT projection FROM ledger.checkpoints WHERE journal_id = $1", journal)
-    assert {row["projection"] for row in rows} >= {"keys", "prices", "spend", "calls"}
+    assert {row["projection"] for row in rows} >= {"keys", "prices", "spend", "calls", "line_items"}
 
 
 def test_sql_uses_nothing_that_postgres_15_lacks() -> None:

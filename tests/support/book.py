@@ -67,6 +67,22 @@ def uuid7(rng: random.Random, at: datetime) -> uuid.UUID:
     return uuid.UUID(int=number)
 
 
+def _items(usage: dict[str, int]) -> list[dict[str, Any]]:
+    """Return the line items of usage, or of a difference of usages."""
+    cached, written = usage["cached_tokens"], usage["cache_write_tokens"]
+    quantities = {
+        "input_uncached": (usage["input_tokens"] - cached - written, INPUT_USD),
+        "input_cached": (cached, INPUT_USD),
+        "input_cache_write": (written, INPUT_USD),
+        "output": (usage["output_tokens"], OUTPUT_USD),
+    }
+    return [
+        {"meter": meter, "quantity": count, "unit_price_usd": usd(price), "amount_usd": usd(count * price)}
+        for meter, (count, price) in quantities.items()
+        if count
+    ]
+
+
 @dataclass
 class Call:
     """A call under way: what its later events need to know."""
@@ -248,7 +264,7 @@ class Book:
         amount = self._price(usage)
         call.usage, call.states[call.attempt], call.amounts[call.attempt] = usage, state, amount
         self.add(journal, "cost.recorded", {
-            **self._cost(call, state, usage, amount, 1), "calls": int(ends), "final": state == "billed",
+            **self._cost(call, state, usage, 1), "calls": int(ends), "final": state == "billed",
             "billed_usd": usd(amount) if state == "billed" else "0",
             "estimated_usd": usd(amount) if state == "estimated" else "0", "unknown": int(state == "unknown"),
         }, call)  # fmt: skip
@@ -260,7 +276,7 @@ class Book:
         amount, old = self._price(real), call.usage or dict.fromkeys(real, 0)
         delta = {name: real[name] - old[name] for name in real}
         self.add(journal, "cost.corrected", {
-            **self._cost(call, "billed", delta, amount, 2), "calls": 0, "final": True, "billed_usd": usd(amount),
+            **self._cost(call, "billed", delta, 2), "calls": 0, "final": True, "billed_usd": usd(amount),
             "estimated_usd": usd(-estimate) if before == "estimated" else "0", "unknown": -int(before == "unknown"),
         }, call)  # fmt: skip
         call.usage, call.states[call.attempt], call.amounts[call.attempt] = real, "billed", amount
@@ -270,11 +286,10 @@ class Book:
         return (usage["input_tokens"] * INPUT_USD + usage["output_tokens"] * OUTPUT_USD) if usage else Decimal(0)
 
     @staticmethod
-    def _cost(call: Call, state: str, usage: dict[str, int] | None, amount: Decimal, revision: int) -> dict[str, Any]:
-        items = [{"meter": "all", "quantity": "1", "unit_price_usd": usd(amount), "amount_usd": usd(amount)}]
+    def _cost(call: Call, state: str, usage: dict[str, int] | None, revision: int) -> dict[str, Any]:
         return {
             "attempt": call.attempt, "revision": revision, "state": state, "reason": None, "usage": usage,
-            "items": items if usage else [], "price_id": "sha256:00" if usage else None,
+            "items": _items(usage) if usage else [], "price_id": "sha256:00" if usage else None,
             "priced_model": "gpt-5" if usage else None, "tier": "default", "requested_tier": "auto",
             "dims": dict(call.dims),
         }  # fmt: skip

@@ -51,6 +51,22 @@ def plain_spend(events: Iterable[Event]) -> dict[tuple[object, ...], list[Any]]:
     return dict(spend)
 
 
+def plain_line_items(events: Iterable[Event]) -> dict[tuple[object, ...], list[Any]]:
+    """Whether by key, day, org, team, user, key, model and meter -> quantity, USD, unknown."""
+    sums: dict[tuple[object, ...], list[Any]] = defaultdict(lambda: [0, Decimal(0), 0])
+    for event in events:
+        if event.type.startswith("cost."):
+            dims, unknown = event.facts["dims"], event.facts["unknown"]
+            parts = [(item["meter"], item["quantity"], Decimal(item["amount_usd"]), 0) for item in event.facts["items"]]
+            for meter, *row in [*parts, *([("unknown", 0, Decimal(0), unknown)] if unknown else [])]:
+                who = tuple(dims[name] for name in ("org", "team", "user", "key"))
+                for keyed in (True, False):
+                    names = who if keyed else ("",) * len(who)
+                    place = (keyed, dims["received_at"][:10], *names, dims["model"], meter)
+                    sums[place] = [old + new for old, new in zip(sums[place], row, strict=True)]
+    return dict(sums)
+
+
 def _money(call: dict[str, Any], facts: dict[str, Any]) -> None:
     if facts["usage"]:
         call |= {name: call.get(name, 0) + facts["usage"][name] for name in TOKENS}

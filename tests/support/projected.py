@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from tests.support.book import Event, spell
-from tests.support.plain_fold import TOKENS, plain_calls, plain_keys, plain_spend, plain_teams
+from tests.support.plain_fold import TOKENS, plain_calls, plain_keys, plain_line_items, plain_spend, plain_teams
 
 _DIMS = ("org", "team", "user_id", "key_id", "end_user", "model", "deployment", "tier")
 _SUMS = ("calls", "attempts", *TOKENS, "billed_usd", "estimated_usd", "unknown_calls")
@@ -22,6 +22,15 @@ async def spend(connection: asyncpg.Connection) -> dict[tuple[object, ...], list
             row[name] for name in _SUMS
         ]
         for row in rows
+    }
+
+
+async def line_items(connection: asyncpg.Connection) -> dict[tuple[object, ...], list[Any]]:
+    """Dimensions -> sums, as `plain_line_items`."""
+    rows = await connection.fetch("SELECT *, day::text AS date FROM ledger.line_items")
+    names = ("keyed", "date", "org", "team", "user_id", "key_id", "model", "meter")
+    return {
+        tuple(row[name] for name in names): [row["quantity"], row["amount_usd"], row["unknown_costs"]] for row in rows
     }
 
 
@@ -74,6 +83,7 @@ async def differences(connection: asyncpg.Connection, events: Iterable[Event]) -
     found = _unequal("keys", plain_keys(events), await keys(connection))
     found += _unequal("teams", plain_teams(events), await teams(connection))
     found += _unequal("spend", plain_spend(events), await spend(connection))
+    found += _unequal("line_items", plain_line_items(events), await line_items(connection))
     return found + _log_differences(plain_calls(events), await calls(connection))
 
 
@@ -101,7 +111,7 @@ def _log_differences(
 
 
 async def totals_agree(connection: asyncpg.Connection) -> bool:
-    """Whether spend, both totals and the log hold the same money."""
+    """Whether spend, both totals and the log hold the same money, and the line items their sum."""
     money = "sum(billed_usd), sum(estimated_usd)"
     rows = [
         tuple(await connection.fetchrow(f"SELECT {money}, sum({unknown}) FROM ledger.{table}") or ())  # noqa: S608 constants
@@ -112,4 +122,9 @@ async def totals_agree(connection: asyncpg.Connection) -> bool:
             ("calls", "unknown"),
         )
     ]
-    return len(set(rows)) == 1
+    items = await connection.fetchval("""
+        SELECT (sum(amount_usd), sum(unknown_costs)) IS NOT DISTINCT FROM (
+            SELECT (sum(billed_usd + estimated_usd), sum(unknown_calls)) FROM ledger.spend
+        ) FROM ledger.line_items WHERE keyed
+    """)
+    return len(set(rows)) == 1 and bool(items)

@@ -121,7 +121,7 @@ async def test_status_of_a_lagging_projection_counts_its_events(
     book = await make_sound_book(connection, 4)
     _, found = await _status(database_url, "--no-wait")
     behind = {one["name"]: one["events_behind"] for one in found["projections"]}
-    assert behind == dict.fromkeys(("calls", "keys", "prices", "spend"), len(book.all_events()))
+    assert behind == dict.fromkeys(("calls", "keys", "line_items", "prices", "spend"), len(book.all_events()))
 
 
 async def test_stopped_projection_is_told_with_the_commands_that_let_it_go_on(

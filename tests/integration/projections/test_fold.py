@@ -30,6 +30,7 @@ async def _snapshot(connection: asyncpg.Connection) -> dict[str, Any]:
         "teams": await projected.teams(connection),
         "spend": await projected.spend(connection),
         "calls": await projected.calls(connection),
+        "line_items": await projected.line_items(connection),
     }
 
 

@@ -7,7 +7,9 @@ from ledger.projections.definition import TARGET
 
 
 def test_by_names_unknown_name_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(ValueError, match="No projection is named budgets; there are keys, prices, spend, calls"):
+    with pytest.raises(
+        ValueError, match="No projection is named budgets; there are keys, prices, spend, calls, line_items"
+    ):
         by_names(["keys", "budgets"])
 
 
