@@ -30,12 +30,18 @@ class GeneralSettings:
     ledger_wait_s: float = 30.0
     lease_s: float = 15.0
     shutdown_grace_s: float = 25.0
+    head_timeout_s: float = 30.0
+    """For how long a client may send the head of a request."""
+    body_timeout_s: float = 300.0
+    """For how long it may send the body."""
     max_request_bytes: int = 64 * MIB
     max_answer_bytes: int = 256 * MIB
     buffer_bytes: int = 64 * MIB
     call_buffer_bytes: int = 8 * MIB
     journal_max_events: int = 5_000_000
     journal_max_age_s: float = 21_600.0
+    api_description: str = "open"
+    """Who may read /openapi.json and /docs: everybody, whoever has a key (`key`), or nobody (`off`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +86,15 @@ def read_general(table: Table | None) -> GeneralSettings:
         ledger_wait_s=table.seconds("ledger_wait_s", default.ledger_wait_s),
         lease_s=table.seconds("lease_s", default.lease_s, minimum_s=LEASE_S_MIN),
         shutdown_grace_s=table.seconds("shutdown_grace_s", default.shutdown_grace_s),
+        head_timeout_s=table.seconds("head_timeout_s", default.head_timeout_s, minimum_s=1.0),
+        body_timeout_s=table.seconds("body_timeout_s", default.body_timeout_s, minimum_s=1.0),
         max_request_bytes=in_bytes or in_mb or default.max_request_bytes,
         max_answer_bytes=table.size_bytes("max_answer_bytes", default.max_answer_bytes),
         buffer_bytes=table.size_bytes("buffer_bytes", default.buffer_bytes, minimum_bytes=MIB),
         call_buffer_bytes=table.size_bytes("call_buffer_bytes", default.call_buffer_bytes, minimum_bytes=MIB),
         journal_max_events=table.integer("journal_max_events", default.journal_max_events, minimum=1000),
         journal_max_age_s=table.seconds("journal_max_age_s", default.journal_max_age_s, minimum_s=60.0),
+        api_description=table.choice("api_description", ("open", "key", "off"), default.api_description),
     )
     if settings.call_buffer_bytes > settings.buffer_bytes:
         table.mistake(

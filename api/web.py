@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 import api.routes
 from api.errors import ApiFailure, unknown_path, wrong_method
+from api.openapi import describe
 from api.version import VERSION
 from llm.errors import INTERNAL, ApiError
 
@@ -25,9 +26,17 @@ _METHOD_NOT_ALLOWED = 405
 
 def make_web() -> FastAPI:
     """Return the web application; `state.context` is set when the process has started."""
-    web = FastAPI(title="responses-ledger", version=VERSION, redirect_slashes=False)
+    web = FastAPI(
+        title="responses-ledger",
+        version=VERSION,
+        redirect_slashes=False,
+        openapi_url=None,  # routes/description.py serves it, without a page that loads scripts of others
+        docs_url=None,
+        redoc_url=None,
+    )
     for router in _routers():
         web.include_router(router)
+    web.openapi = lambda: describe(web)
     web.add_exception_handler(ApiFailure, _on_failure)
     web.add_exception_handler(RequestValidationError, _on_invalid)
     web.add_exception_handler(HTTPException, _on_http)

@@ -14,6 +14,7 @@ from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import ApiFailure, not_found
 from api.exact_json import ExactJson
+from api.routes.call_shapes import CallEvents, CallStory
 from api.routes.event_row import shown_correction, shown_event, shown_step
 from api.routes.log_row import shown_call, spend_of
 from api.routes.parameters import Parameter, Parameters, read_uuid
@@ -43,7 +44,7 @@ Running = Annotated[Context, Depends(context)]
 Anybody = Annotated[Caller, Depends(caller)]
 
 
-@read_by_get(router, "/ledger/calls/{call_id}", openapi_extra=_NONE.openapi)
+@read_by_get(router, "/ledger/calls/{call_id}", response_model=CallStory, openapi_extra=_NONE.openapi)
 async def get_call(call_id: str, request: Request, running: Running, who: Anybody) -> ExactJson:
     """Return what the book says of a call: its row, attempts, costs with their line items, and what happened when."""
     _NONE.read(request)
@@ -71,7 +72,7 @@ async def get_call(call_id: str, request: Request, running: Running, who: Anybod
     )
 
 
-@read_by_get(router, "/ledger/calls/{call_id}/events", openapi_extra=EVENTS.openapi)
+@read_by_get(router, "/ledger/calls/{call_id}/events", response_model=CallEvents, openapi_extra=EVENTS.openapi)
 async def list_events_of_call(call_id: str, request: Request, running: Running, who: Anybody) -> ExactJson:
     """List a call's events in order, a page at a time; `next_after` is null on the last page.
 

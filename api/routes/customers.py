@@ -9,6 +9,7 @@ from api.context import Context, caller, context
 from api.errors import not_found
 from api.exact_json import ExactJson
 from api.routes.key_row import shown_totals
+from api.routes.key_shapes import EndUser
 from api.routes.parameters import Parameter, Parameters
 from api.routes.paths import read_by_get
 from api.routes.reading import snapshot
@@ -21,7 +22,7 @@ _INFO: Final = Parameters(
 )
 
 
-@read_by_get(router, "/customer/info", "/end_user/info", openapi_extra=_INFO.openapi)
+@read_by_get(router, "/customer/info", "/end_user/info", response_model=EndUser, openapi_extra=_INFO.openapi)
 async def get_end_user(
     request: Request, running: Annotated[Context, Depends(context)], who: Annotated[Caller, Depends(caller)]
 ) -> ExactJson:

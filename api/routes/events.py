@@ -9,6 +9,7 @@ from api.auth import Caller
 from api.context import Context, admin, context
 from api.errors import bad_request
 from api.exact_json import ExactJson
+from api.routes.call_shapes import BookEvents
 from api.routes.calls import BODIES
 from api.routes.event_row import shown_event
 from api.routes.parameters import Parameter, Parameters, read_uuid
@@ -29,7 +30,7 @@ _PARAMETERS: Final = Parameters(
 )
 
 
-@read_by_get(router, "/ledger/events", openapi_extra=_PARAMETERS.openapi)
+@read_by_get(router, "/ledger/events", response_model=BookEvents, openapi_extra=_PARAMETERS.openapi)
 async def list_events(
     request: Request, running: Annotated[Context, Depends(context)], _who: Annotated[Caller, Depends(admin)]
 ) -> ExactJson:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.context import Context, context
 from api.exact_json import ExactJson
 from api.routes.paths import read_by_get
+from api.routes.shapes import Shape
 from ledger.errors import LedgerUnavailableError
 from ledger.postgres.connect import CONNECTION_LOST
 
@@ -51,13 +52,26 @@ async def _ask(running: Context) -> bool:
     return True
 
 
-@read_by_get(router, "/health/liveliness", "/health/liveness")
+class Readiness(Shape):
+    """Whether calls can be served, and what is in the way."""
+
+    status: str
+    db: str = ""
+    ledger: str = ""
+
+
+@read_by_get(router, "/health/liveliness", "/health/liveness", response_model=str)
 async def is_alive() -> ExactJson:
     """Say that the process runs."""
     return ExactJson("I'm alive!")
 
 
-@read_by_get(router, "/health/readiness")
+@read_by_get(
+    router,
+    "/health/readiness",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "Calls cannot be served now."}},
+)
 async def is_ready(request: Request, running: Annotated[Context, Depends(context)]) -> ExactJson:
     """Say whether calls can be served: 200, or 503 with what is in the way."""
     if running.book.journals.is_closing:

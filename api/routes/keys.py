@@ -16,10 +16,21 @@ from api.exact_json import ExactJson
 from api.routes import key_changes
 from api.routes.key_fields import read_key_wish, unknown_field
 from api.routes.key_row import shown_key
+from api.routes.key_shapes import (
+    DeletedKeys,
+    IssuedKeyShape,
+    KeyInfo,
+    KeyName,
+    KeyNames,
+    KeyPage,
+    KeyShape,
+    KeyWishShape,
+)
 from api.routes.parameters import Parameter, Parameters
 from api.routes.paths import read_by_get
 from api.routes.reading import snapshot
 from api.routes.request_body import read_object
+from api.routes.shapes import takes
 from ledger.events import KEY_BLOCKED, KEY_REVOKED, KEY_UNBLOCKED
 from ledger.reports.keys import KeyFilters, Totals, key_info, key_list, key_spend
 
@@ -52,7 +63,7 @@ _LIST: Final = Parameters(
 )
 
 
-@router.post("/key/generate")
+@router.post("/key/generate", response_model=IssuedKeyShape, openapi_extra=takes(KeyWishShape))
 async def generate_key(request: Request, running: Running, who: Administrator) -> ExactJson:
     """Issue a virtual key. Its text is in this answer and nowhere else."""
     wish = read_key_wish(await read_object(request), datetime.now(UTC))
@@ -61,13 +72,13 @@ async def generate_key(request: Request, running: Running, who: Administrator) -
     return ExactJson({**answer, **await _shown(running, issued.key_id)}, headers=_NOT_STORED)
 
 
-@router.post("/key/block")
+@router.post("/key/block", response_model=KeyShape, openapi_extra=takes(KeyName))
 async def block_key(request: Request, running: Running, who: Administrator) -> ExactJson:
     """Refuse a key until it is unblocked; body: {"key": the key, its hash or its key_id}."""
     return await _change(request, running, who, KEY_BLOCKED)
 
 
-@router.post("/key/unblock")
+@router.post("/key/unblock", response_model=KeyShape, openapi_extra=takes(KeyName))
 async def unblock_key(request: Request, running: Running, who: Administrator) -> ExactJson:
     """Accept a blocked key again; body: {"key": the key, its hash or its key_id}."""
     return await _change(request, running, who, KEY_UNBLOCKED)
@@ -86,7 +97,7 @@ async def _change(request: Request, running: Context, who: Caller, type_: str) -
     return ExactJson(await _shown(running, found.key["key_id"]))
 
 
-@router.post("/key/delete")
+@router.post("/key/delete", response_model=DeletedKeys, openapi_extra=takes(KeyNames))
 async def delete_keys(request: Request, running: Running, who: Administrator) -> ExactJson:
     """Revoke keys for ever; body: {"keys": [...]} or {"key_aliases": [...]}. All are found before any is revoked."""
     body = await read_object(request)
@@ -110,7 +121,7 @@ def _names(body: dict[str, Any], name: str) -> list[str]:
     return cast("list[str]", value)
 
 
-@read_by_get(router, "/key/info", openapi_extra=_INFO.openapi)
+@read_by_get(router, "/key/info", response_model=KeyInfo, openapi_extra=_INFO.openapi)
 async def get_key_info(request: Request, running: Running, who: Anybody) -> ExactJson:
     """Return a key's state and what it has spent; one's own without `key`."""
     name = _INFO.read(request).text("key")
@@ -130,7 +141,7 @@ def _info(shown: dict[str, Any]) -> ExactJson:
     return ExactJson({"key": shown["key_id"], "info": shown})
 
 
-@read_by_get(router, "/key/list", openapi_extra=_LIST.openapi)
+@read_by_get(router, "/key/list", response_model=KeyPage, openapi_extra=_LIST.openapi)
 async def list_keys(request: Request, running: Running, _who: Administrator) -> ExactJson:
     """List keys, newest first, with what each has spent."""
     given = _LIST.read(request)

@@ -12,6 +12,7 @@ from api.context import Context, caller, context
 from api.errors import not_found
 from api.exact_json import ExactJson
 from api.routes.paths import read_by_get
+from api.routes.shapes import Shape
 
 router = APIRouter(tags=["models"])
 
@@ -19,13 +20,35 @@ Running = Annotated[Context, Depends(context)]
 Anybody = Annotated[Caller, Depends(caller)]
 
 
-@read_by_get(router, "/models", "/v1/models", "/openai/v1/models")
+class Model(Shape):
+    """A model that clients may ask for."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+class Models(Shape):
+    """Models in the order of the configuration."""
+
+    object: str
+    data: list[Model]
+
+
+@read_by_get(router, "/models", "/v1/models", "/openai/v1/models", response_model=Models)
 async def list_models(running: Running, who: Anybody) -> ExactJson:
     """List the models that this key may call, in the order of the configuration."""
     return ExactJson({"object": "list", "data": [_shown(name) for name in _allowed(running, who)]})
 
 
-@read_by_get(router, "/models/{model:path}", "/v1/models/{model:path}", "/openai/v1/models/{model:path}")
+@read_by_get(
+    router,
+    "/models/{model:path}",
+    "/v1/models/{model:path}",
+    "/openai/v1/models/{model:path}",
+    response_model=Model,
+)
 async def get_model(model: str, running: Running, who: Anybody) -> ExactJson:
     """Return one model."""
     if model not in _allowed(running, who):

@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
@@ -31,9 +31,20 @@ _PACES: Final = ("none", "recorded")
 _PARAMETERS: Final = Parameters(Parameter("pace", "none (usually): at once; recorded: as it came."))
 _REPLAYED: Final = ("content-type", "content-encoding")
 _JSON: Final = "application/json"
+#: The answer of whichever upstream, as it was.
+_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The answer, byte for byte.", "content": {"*/*": {"schema": {}}}},
+    "default": {"description": "The answer, byte for byte, of whichever status.", "content": {"*/*": {"schema": {}}}},
+}
 
 
-@read_by_get(router, "/ledger/calls/{call_id}/replay", openapi_extra=_PARAMETERS.openapi)
+@read_by_get(
+    router,
+    "/ledger/calls/{call_id}/replay",
+    response_class=Response,
+    responses=_ANSWER,
+    openapi_extra=_PARAMETERS.openapi,
+)
 async def replay_call(
     call_id: str,
     request: Request,

@@ -11,11 +11,13 @@ from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import bad_request
 from api.exact_json import ExactJson
+from api.routes.call_shapes import LogRow
 from api.routes.key_changes import names_of
 from api.routes.log_row import shown_log_row
 from api.routes.parameters import END_DATE, START_DATE, Given, Parameter, Parameters, read_uuid
 from api.routes.paths import read_by_get
 from api.routes.reading import snapshot
+from api.routes.spend_shapes import SpendReport
 from ledger.money.exact import plain
 from ledger.reports.calls import PAGE_MAX, CursorError, LogFilters, log_page
 from ledger.reports.keys import key_id_of
@@ -72,7 +74,7 @@ Running = Annotated[Context, Depends(context)]
 Anybody = Annotated[Caller, Depends(caller)]
 
 
-@read_by_get(router, "/spend/logs", openapi_extra=LOGS.openapi)
+@read_by_get(router, "/spend/logs", response_model=list[LogRow], openapi_extra=LOGS.openapi)
 async def list_calls(request: Request, running: Running, who: Anybody) -> ExactJson:
     """List calls, newest first, as a JSON array; the header x-llm-next-cursor is absent on the last page."""
     given = LOGS.read(request)
@@ -130,7 +132,7 @@ async def _key_id(connection: Any, given: Given) -> str | None:
     return name
 
 
-@read_by_get(router, "/global/spend/report", openapi_extra=REPORT.openapi)
+@read_by_get(router, "/global/spend/report", response_model=SpendReport, openapi_extra=REPORT.openapi)
 async def report_spend(request: Request, running: Running, who: Anybody) -> ExactJson:
     """Sum what calls of a period cost, by one dimension.
 

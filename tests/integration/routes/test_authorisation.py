@@ -5,7 +5,7 @@ from fastapi.routing import APIRoute
 from api.web import _routers
 from tests.support.routes import Proxy, refusal
 
-OPEN = {"/health/liveliness", "/health/liveness", "/health/readiness"}
+OPEN = {"/health/liveliness", "/health/liveness", "/health/readiness", "/openapi.json", "/docs"}
 ADMINISTRATORS = {"/key/generate", "/key/block", "/key/unblock", "/key/delete", "/key/list", "/ledger/events"}
 
 
