@@ -171,9 +171,7 @@ class Application:
         authenticator = Authenticator(self._master_key, keyring)
         engine_of_calls = make_engine(self.config, deployments, self._upstream, book)
         self._affinity = Affinity(self._url, engine_of_calls)
-        self._calls = Calls(
-            book, engine_of_calls, authenticator, keyring, self._affinity, self.config.general.max_request_bytes
-        )
+        self._calls = Calls(book, engine_of_calls, authenticator, keyring, self._affinity, self.config.general)
         self._context = Context(
             config=self.config,
             book=book,

@@ -16,6 +16,7 @@ from api.affinity import Affinity
 from api.asgi_client import AsgiClient, ClientGoneError, Receive, Scope, Send, headers_of, read_body
 from api.auth import Authenticator, Caller
 from api.book import Book
+from api.config_settings import STORE_BODIES, GeneralSettings
 from api.errors import ApiFailure, bad_request, unavailable
 from api.identity import end_user_of, tags_of_call
 from api.keyring import CachedKeyring
@@ -23,7 +24,7 @@ from ledger.errors import FencedError, LedgerUnavailableError
 from ledger.events import CALL_RECEIVED, CALL_REJECTED
 from llm.attempt import Call
 from llm.client import Head
-from llm.encodings import BodyTooLarge, EncodingError, UnsupportedEncoding
+from llm.encodings import BodyTooLarge, EncodingError, UnsupportedEncoding, decode
 from llm.engine import Engine
 from llm.errors import INTERNAL, LEDGER_UNAVAILABLE, ApiError
 from llm.estimates import is_billable
@@ -33,6 +34,7 @@ from llm.masking import mask_secrets
 from llm.record import Record
 from llm.relay import withheld
 from llm.request import ClientRequest, read_client_request
+from llm.without_bodies import RecordWithoutBodies
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,9 @@ _METHODS: Final = frozenset({"GET", "POST", "DELETE"})
 _QUERY_CHARS_MAX: Final = 4_096
 _MODEL_CHARS_MAX: Final = 256
 _LEDGER_WAIT_S: Final = 5.0
+STORE_BODIES_HEADER: Final = "x-llm-store-bodies"
+#: A refused body that decodes to more than this is withheld rather than searched for secrets.
+_REFUSED_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 #: What may lie below /responses. Anything else (dots that lead upwards, a question mark, an escaped slash) would
@@ -67,14 +72,15 @@ class Calls:
         authenticator: Authenticator,
         keyring: CachedKeyring,
         affinity: Affinity,
-        max_request_bytes: int,
+        general: GeneralSettings,
     ) -> None:
         self._book = book
         self._engine = engine
         self._authenticator = authenticator
         self._keyring = keyring
         self._affinity = affinity
-        self._max_request_bytes = max_request_bytes
+        self._general = general
+        self._max_request_bytes = general.max_request_bytes
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """Serve one call to its end."""
@@ -94,10 +100,12 @@ class Calls:
         client = AsgiClient(receive, send, call_id := uuid7(), began_s)
         client.key_spend = self._keyring.spend(caller.key_id)
         try:
-            record = self._book.begin_call(call_id)
+            record: Record = self._book.begin_call(call_id)
         except LedgerUnavailableError:
             await _refuse(client, LEDGER_UNAVAILABLE)
             return
+        if not keeps_bodies(self._general.store_bodies, caller, given.get(STORE_BODIES_HEADER)):
+            record = RecordWithoutBodies(record)
         watch = asyncio.create_task(client.watch())
         try:
             await self._serve(scope, path, headers, body, caller, record, client)
@@ -130,6 +138,7 @@ class Calls:
         method: str = scope["method"]
         facts = received_facts(scope, path, headers, caller, body)
         try:
+            _check_store_bodies(dict(headers).get(STORE_BODIES_HEADER))
             request = self._read(method, path, scope, headers, body)
             complete_facts(facts, request, caller, dict(headers))
             self._admit(request, caller)
@@ -178,6 +187,20 @@ class Calls:
             raise bad_request(message, param="model", code="model_not_found")
 
 
+def keeps_bodies(configured: str, caller: Caller, wish: str | None) -> bool:
+    """Tell whether a call's bodies are stored: only if neither config nor key nor header (`wish`) says otherwise.
+
+    A header that cannot be read counts as a wish not to have them stored; the call is then refused.
+    """
+    return configured != "none" and caller.store_bodies != "none" and wish in {None, "all"}
+
+
+def _check_store_bodies(wish: str | None) -> None:
+    if wish is not None and wish not in STORE_BODIES:
+        message = f"{STORE_BODIES_HEADER} takes {' or '.join(STORE_BODIES)}: got {wish[:40]!r}."
+        raise bad_request(message, param=STORE_BODIES_HEADER)
+
+
 def received_facts(
     scope: Scope, path: str, headers: list[tuple[str, str]], caller: Caller, body: bytes
 ) -> dict[str, Any]:
@@ -222,8 +245,13 @@ def complete_facts(facts: dict[str, Any], request: ClientRequest, caller: Caller
 async def record_received(record: Record, facts: dict[str, Any], request: ClientRequest) -> None:
     """Enqueue `call.received` with the request's bytes, secrets masked."""
     stored = request.raw_body
-    if request.members is not None:
-        masked_body, masked = mask_secrets(request.body, request.members)
+    if record.keeps_bodies:
+        try:
+            masked_body, masked = mask_secrets(request.body, request.members)
+        except JsonError:
+            # No JSON was needed here, and none came; what it may hold cannot be seen.
+            stored, masked_body, masked = b"", b"", 0
+            facts.update(withheld(request.raw_body))
         if masked:
             facts["masked"] = masked
             facts["content_encoding"] = ""
@@ -233,12 +261,15 @@ async def record_received(record: Record, facts: dict[str, Any], request: Client
 
 async def _reject(record: Record, client: AsgiClient, facts: dict[str, Any], body: bytes, error: ApiError) -> None:
     """Record a refused call, and refuse it."""
-    try:
-        stored, masked = mask_secrets(body)
-        if masked:
-            facts["masked"] = masked
-    except JsonError:
-        stored, facts = b"", {**facts, **withheld(body)}
+    stored = body
+    if record.keeps_bodies:
+        try:
+            plain = decode(body, facts["content_encoding"], _REFUSED_BYTES_MAX)
+            masked_body, masked = mask_secrets(plain)
+            if masked:
+                stored, facts = masked_body, {**facts, "masked": masked, "content_encoding": ""}
+        except (JsonError, EncodingError):
+            stored, facts = b"", {**facts, **withheld(body)}
     await record.append_large(CALL_RECEIVED, facts, stored)
     rejected = {"status": error.status, "error": error.facts(), "reason": error.code or "invalid_request"}
     record.append(CALL_REJECTED, rejected, error.body())

@@ -13,6 +13,7 @@ from api.config_nodes import Entry, Findings, nearest
 from api.config_table import Table, list_entries, read_entry
 
 MIB = 1024 * 1024
+STORE_BODIES = ("all", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,10 @@ class GeneralSettings:
     """`flush`: a chunk is durable within one flush. `every_chunk`: before it is relayed."""
     on_disconnect: str = "drain"
     """When the client leaves: `drain` reads the answer to its end, `cancel` cuts it."""
+    store_bodies: str = "all"
+    """`none`: neither requests nor answers are stored, only that they happened and what they cost."""
+    serve_from_book: bool = True
+    """Whether a stored response is given back from the book when its upstream cannot."""
     drain_timeout_s: float = 600.0
     ledger_wait_s: float = 30.0
     lease_s: float = 15.0
@@ -82,6 +87,8 @@ def read_general(table: Table | None) -> GeneralSettings:
         data_dir=None if data_dir is None else Path(data_dir).expanduser(),
         durability=table.choice("durability", ("flush", "every_chunk"), default.durability),
         on_disconnect=table.choice("on_disconnect", ("drain", "cancel"), default.on_disconnect),
+        store_bodies=table.choice("store_bodies", STORE_BODIES, default.store_bodies),
+        serve_from_book=table.boolean("serve_from_book", default.serve_from_book),
         drain_timeout_s=table.seconds("drain_timeout_s", default.drain_timeout_s),
         ledger_wait_s=table.seconds("ledger_wait_s", default.ledger_wait_s),
         lease_s=table.seconds("lease_s", default.lease_s, minimum_s=LEASE_S_MIN),

@@ -42,6 +42,7 @@ TEAM_UPDATED: Final = "team.updated"
 TEAM_DELETED: Final = "team.deleted"
 PRICE_PUBLISHED: Final = "price.published"
 CONFIG_LOADED: Final = "config.loaded"
+AUDIT_READ: Final = "audit.read"
 
 # The journal itself
 JOURNAL_OPENED: Final = "journal.opened"

@@ -97,6 +97,8 @@ def estimate_open_attempt(call: OpenCall, attempt: OpenAttempt, prices: PriceBoo
     if not is_billable(str(call.received.get("method")), str(call.received.get("path"))):
         return no_charge("a read does not charge")
     reason = "the proxy's process ended before the answer did"
+    if call.received.get("store_bodies") == "none":
+        return unknown_cost(f"{reason}; not estimated: bodies are not stored")
     if call.request is None:
         return unknown_cost(f"{reason}; not estimated: too large to read again")
     try:

@@ -60,6 +60,9 @@ async def record_body(record: Record, attempt: int, plain: PlainAnswer) -> None:
     """
     stored = plain.raw
     facts: dict[str, Any] = {"attempt": attempt}
+    if not record.keeps_bodies:
+        record.append(BODY_RECEIVED, facts, stored)
+        return
     try:
         masked_body, masked = mask_secrets(plain.raw if plain.decoded is None else plain.decoded)
     except JsonError:

@@ -16,6 +16,8 @@ class Record(Protocol):
 
     call_id: UUID
     journal_id: UUID
+    #: False: bodies are dropped (`llm.without_bodies`), so that nothing needs to be masked in them.
+    keeps_bodies: bool
 
     def append(
         self, type_: str, facts: Mapping[str, Any], body: bytes | None = None, *, with_next: bool = False

@@ -193,7 +193,7 @@ class StreamRelay:
             attempt.first_chunk_us = self._call.elapsed_us()
         facts = {"content_encoding": coding[:64]}
         try:
-            if self._call.received.get("masked"):
+            if record.keeps_bodies and self._call.received.get("masked"):
                 record.append(CHUNK_RECEIVED, {**facts, **withheld(piece)}, b"")
             else:
                 await record.append_large(CHUNK_RECEIVED, facts, piece)
@@ -224,6 +224,9 @@ def _is_text_delta(block: bytes) -> bool:
 
 async def record_chunk(record: Record, block: bytes) -> None:
     """Enqueue a `chunk.received` for a block, with its secrets masked; a block that may hold one unread is withheld."""
+    if not record.keeps_bodies:
+        record.chunk(block)
+        return
     try:
         stored, masked = mask_block(block)
     except JsonError:

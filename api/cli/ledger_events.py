@@ -12,11 +12,12 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.cli.database import DatabaseOptions, command_database
+from api.cli.ledger_audit import note_command
 from api.cli.ledger_options import database_options, require_schema
 from ledger.encoding import rfc3339
 from ledger.events import Event
 from ledger.postgres.connect import engine
-from ledger.reports.events import Place, corrections_of, events_of, find
+from ledger.reports.events import Place, corrections_of, events_of, find, receptions_of
 
 #: Bodies are up to a MiB each, so a page of events is small.
 _PAGE: Final = 50
@@ -42,6 +43,8 @@ async def _list(url: str, call_id: UUID, *, as_json: bool, bodies: bool) -> None
             place = await find(connection, call_id)
             if place is None:
                 raise click.ClickException(f"the book holds no call {call_id}")
+            if bodies and (first := await receptions_of(connection, [place]))[call_id].has_bodies:
+                await note_command(url, first, shown="events", through="llm ledger events")
             if not as_json:
                 click.echo(f"call {call_id} in journal {place.journal_id}")
             began: datetime | None = None

@@ -10,9 +10,10 @@ from uuid import UUID
 import click
 
 from api.cli.database import DatabaseOptions, command_database
+from api.cli.ledger_audit import note_command
 from api.cli.ledger_options import database_options, require_schema
 from ledger.postgres.connect import engine
-from ledger.reports.events import Answer, answer, answer_bytes, find
+from ledger.reports.events import Answer, answer, answer_bytes, find, receptions_of
 from ledger.reports.timeline import holdings_of
 
 
@@ -38,11 +39,15 @@ async def _replay(url: str, call_id: UUID, *, is_paced: bool, with_headers: bool
             place = await find(connection, call_id)
             if place is None:
                 raise click.ClickException(f"the book holds no call {call_id}")
+            first = (await receptions_of(connection, [place]))[place.call_id]
+            if not first.has_bodies:
+                raise click.ClickException(f"the bodies of call {call_id} were not stored: nothing can be replayed")
             head = await answer(connection, place)
             if head is None:
                 raise click.ClickException(
                     f"call {call_id} got no answer, or none yet: see `llm ledger events {call_id}`"
                 )
+            await note_command(url, {call_id: first}, shown="replay", through="llm ledger replay")
             if with_headers:
                 click.echo("\n".join(_head_lines(head)), err=True)
             if head.own is None and (await holdings_of(connection, place, head=head.after)).is_altered:

@@ -10,6 +10,7 @@ import asyncpg
 from fastapi import APIRouter, Depends, Request
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.audit import note_reads
 from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import ApiFailure, not_found
@@ -24,8 +25,8 @@ from ledger.events import COST_CORRECTED, COST_RECORDED
 from ledger.postgres.connect import CONNECTION_LOST
 from ledger.projections.projector import ProjectionLagError, ProjectionStoppedError
 from ledger.reports.calls import call
-from ledger.reports.events import Place, corrections_of, find
-from ledger.reports.pages import EVENTS_MAX, page_of_call
+from ledger.reports.events import Place, Reception, corrections_of, find, receptions_of
+from ledger.reports.pages import EVENTS_MAX, Page, page_of_call
 from ledger.reports.timeline import Chunks, Step, chunks_of, ending_of, steps_of
 
 router = APIRouter(tags=["calls"])
@@ -86,6 +87,9 @@ async def list_events_of_call(call_id: str, request: Request, running: Running, 
         place = await find_place(connection, call_id, who)
         page = await page_of_call(connection, place, after=after, limit=limit, bodies=bodies != "none")
         corrections = [] if page.has_more else await corrections_of(connection, place, scope=who.scope)
+        shown = await shown_calls(connection, page)
+    if request.method != "HEAD":
+        await note_reads(running.book.journals, who.key_id, shown, shown="events", through=request.url.path)
     return ExactJson(
         {
             "call_id": place.call_id,
@@ -95,6 +99,12 @@ async def list_events_of_call(call_id: str, request: Request, running: Running, 
             "corrections": [shown_correction(event) for event in corrections],
         }
     )
+
+
+async def shown_calls(connection: AsyncConnection, page: Page) -> dict[UUID, Reception]:
+    """Return the calls of which a page shows bodies, and whose they are."""
+    places = {Place(event.journal_id, event.call_id) for event in page.events if event.body and event.call_id}
+    return await receptions_of(connection, places) if places else {}
 
 
 async def find_place(connection: AsyncConnection, call_id: str, who: Caller) -> Place:

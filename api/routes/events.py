@@ -5,12 +5,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request
 
+from api.audit import note_reads
 from api.auth import Caller
 from api.context import Context, admin, context
 from api.errors import bad_request
 from api.exact_json import ExactJson
 from api.routes.call_shapes import BookEvents
-from api.routes.calls import BODIES
+from api.routes.calls import BODIES, shown_calls
 from api.routes.event_row import shown_event
 from api.routes.parameters import Parameter, Parameters, read_uuid
 from api.routes.paths import read_by_get
@@ -32,7 +33,7 @@ _PARAMETERS: Final = Parameters(
 
 @read_by_get(router, "/ledger/events", response_model=BookEvents, openapi_extra=_PARAMETERS.openapi)
 async def list_events(
-    request: Request, running: Annotated[Context, Depends(context)], _who: Annotated[Caller, Depends(admin)]
+    request: Request, running: Annotated[Context, Depends(context)], who: Annotated[Caller, Depends(admin)]
 ) -> ExactJson:
     """List events by journal and seq; `next_after` is null on the last page.
 
@@ -54,6 +55,9 @@ async def list_events(
             one_journal=journal_id is not None,
             type_=given.text("type"),
         )
+        shown = await shown_calls(connection, page)
+    if request.method != "HEAD":
+        await note_reads(running.book.journals, who.key_id, shown, shown="events", through=request.url.path)
     last = page.events[-1] if page.has_more else None
     return ExactJson(
         {

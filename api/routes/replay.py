@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
+from api.audit import note_reads
 from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import ApiFailure, not_found
@@ -20,7 +21,7 @@ from api.routes.calls import find_place
 from api.routes.parameters import Parameter, Parameters
 from api.routes.paths import read_by_get
 from api.routes.reading import reading, snapshot
-from ledger.reports.events import Answer, Place, answer
+from ledger.reports.events import Answer, Place, answer, receptions_of
 from ledger.reports.pages import page_of_answer
 from ledger.reports.timeline import Holdings, Step, ending_of, holdings_of, steps_of
 from llm.errors import ApiError
@@ -61,10 +62,18 @@ async def replay_call(
         ending = ending_of(await steps_of(connection, place))
         if ending is None:
             raise _conflict(f"The call {place.call_id} is still running; replay it when it has ended.", "call_running")
+        first = (await receptions_of(connection, [place]))[place.call_id]
+        if not first.has_bodies:
+            message = f"The bodies of the call {place.call_id} were not stored, so there is nothing to replay."
+            raise not_found(message, "bodies_not_stored", "call_id")
         head = await answer(connection, place, scope=who.scope)
         if head is None:
             raise not_found(f"The call {place.call_id} ended without an answer: {ending.type}.", "no_answer", "call_id")
         held = await holdings_of(connection, place, head=head.after)
+    if request.method != "HEAD":
+        await note_reads(
+            running.book.journals, who.key_id, {place.call_id: first}, shown="replay", through=request.url.path
+        )
     own = own_body(head)
     headers = _headers(place, ending, head, held, own)
     if own is not None:

@@ -27,6 +27,8 @@ _PART: Final = events.BODY_PART.encode()
 class CallLog:
     """The events of one call, in order. Not to be used by two tasks at once."""
 
+    keeps_bodies = True
+
     def __init__(self, writer: Writer, call_id: UUID, share_bytes: int, total_bytes: int) -> None:
         self.call_id = call_id
         self.journal_id = writer.journal_id

@@ -15,7 +15,7 @@ FOLD = f"""
 INSERT INTO @target@.calls AS c (
     call_id, journal_id,
     received_at, method, path, key_id, key_alias, org, team, user_id, end_user, tags, model, stream, client_address,
-    client_retry, request_bytes,
+    client_retry, request_bytes, bodies_stored,
     attempts, deployment, upstream_model, upstream_request_id,
     status, http_status, error_code, answered_model, tier, response_id, first_chunk_us, duration_us, chunks,
     answer_bytes, finished_at, delivered, disconnected,
@@ -39,6 +39,7 @@ SELECT call_id, home,
     coalesce(max(facts->>'client_address') FILTER (WHERE received), ''),
     max((facts->>'client_retry')::integer) FILTER (WHERE received),
     max((facts->>'body_bytes')::bigint) FILTER (WHERE received),
+    coalesce(bool_and(facts->>'store_bodies' IS DISTINCT FROM 'none') FILTER (WHERE received), true),
 
     coalesce(max((facts->>'attempt')::integer) FILTER (WHERE type = 'attempt.started'), 0),
     coalesce(substr(max(lpad(facts->>'attempt', 6, '0') || ledger.bounded(facts->>'deployment') COLLATE "C")
@@ -101,6 +102,7 @@ ON CONFLICT (call_id, journal_id) DO UPDATE SET
     client_address = greatest(c.client_address, excluded.client_address),
     client_retry = coalesce(c.client_retry, excluded.client_retry),
     request_bytes = coalesce(c.request_bytes, excluded.request_bytes),
+    bodies_stored = c.bodies_stored AND excluded.bodies_stored,
     attempts = greatest(c.attempts, excluded.attempts),
     deployment = coalesce(nullif(excluded.deployment, ''), c.deployment),
     upstream_model = coalesce(excluded.upstream_model, c.upstream_model),
@@ -131,4 +133,4 @@ ON CONFLICT (call_id, journal_id) DO UPDATE SET
     cost_mark = greatest(c.cost_mark, excluded.cost_mark)
 """  # noqa: S608 the only insertion is a constant of this package
 
-CALLS = Projection(name="calls", version=1, tables=("calls",), statements=(FOLD,), numbered=False)
+CALLS = Projection(name="calls", version=2, tables=("calls",), statements=(FOLD,), numbered=False)

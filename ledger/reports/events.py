@@ -4,7 +4,7 @@ A call's events lie in one journal; `find` says in which, so that no other day i
 may lie elsewhere.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,6 +39,12 @@ _CORRECTIONS = text(f"""
     SELECT {_COLUMNS}, NULL::bytea AS body FROM ledger.events
     WHERE call_id = :call_id AND journal_id <> :journal_id AND type = 'cost.corrected' ORDER BY journal_id, seq
 """).columns(facts=JSONB())  # noqa: S608 the columns are a constant
+_RECEPTIONS = text("""
+    SELECT e.call_id, coalesce(e.facts->>'key_id', '') AS key_id,
+        e.facts->>'store_bodies' IS DISTINCT FROM 'none' AS has_bodies
+    FROM unnest(CAST(:journals AS uuid[]), CAST(:calls AS uuid[])) AS c (journal_id, call_id)
+    JOIN ledger.events AS e ON e.journal_id = c.journal_id AND e.call_id = c.call_id AND e.version = 0
+""")
 #: The attempt whose answer was relayed is the last one that was started.
 _HEAD = text("""
     SELECT s.version, s.recorded_at AS started_at, a.recorded_at AS answered_at, a.facts AS answered
@@ -74,6 +80,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Reception:
+    """What the first event of a call says of all that follow: whose it is, and whether its bodies are stored."""
+
+    key_id: str
+    has_bodies: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The head of a recorded answer: the upstream's, or one that the proxy gave itself.
 
@@ -97,6 +111,14 @@ async def find(connection: AsyncConnection, call_id: UUID, *, scope: str | None 
         if journal_id is not None:
             return Place(journal_id, call_id)
     return None
+
+
+async def receptions_of(connection: AsyncConnection, places: Iterable[Place]) -> dict[UUID, Reception]:
+    """Return whose calls these are and whether their bodies are stored, by call id."""
+    wanted = list(places)
+    parameters = {"journals": [place.journal_id for place in wanted], "calls": [place.call_id for place in wanted]}
+    rows = await connection.execute(_RECEPTIONS, parameters)
+    return {row.call_id: Reception(row.key_id, row.has_bodies) for row in rows}
 
 
 async def events_of(

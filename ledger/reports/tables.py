@@ -58,6 +58,7 @@ CALLS = _table(
     client_retry=Integer(),
     disconnected=Boolean(),
     delivered=Boolean(),
+    bodies_stored=Boolean(),
 )
 
 SPEND = _table(

@@ -23,8 +23,9 @@ _STEPS = text("""
     ORDER BY version LIMIT :limit
 """).columns(facts=JSONB())
 _CHUNKS = text("""
-    SELECT count(*) AS chunks, coalesce(sum(octet_length(body)), 0)::bigint AS bytes, min(recorded_at) AS first_at,
-        max(recorded_at) AS last_at
+    SELECT count(*) AS chunks,
+        coalesce(sum(coalesce(octet_length(body), (facts->>'bytes')::bigint)), 0)::bigint AS bytes,
+        min(recorded_at) AS first_at, max(recorded_at) AS last_at
     FROM ledger.events WHERE journal_id = :journal_id AND call_id = :call_id AND type = 'chunk.received'
 """)
 _HOLDINGS = text("""

@@ -111,6 +111,7 @@ class _NoRecord:
 
     has_room = True
     is_stalled = False
+    keeps_bodies = False
 
     def __init__(self, call_id: UUID) -> None:
         self.call_id = call_id

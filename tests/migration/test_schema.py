@@ -15,7 +15,8 @@ from ledger.postgres.migrate import head, upgrade
 
 ROOT = Path(__file__).parents[2]
 VIEWS = (
-    "attempts", "calls", "chunks", "cost_line_items", "costs", "events", "keys", "ledger_health", "line_items_daily",
+    "attempts", "audit_reads", "calls", "chunks", "cost_line_items", "costs", "events", "keys", "ledger_health",
+    "line_items_daily",
     "prices", "spend_by_end_user", "spend_by_key", "spend_by_tag", "spend_daily", "spend_hourly", "teams",
 )  # fmt: skip
 

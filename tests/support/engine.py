@@ -58,6 +58,7 @@ class FakeRecord:
     call_id: UUID = field(default_factory=lambda: UUID(int=1))
     journal_id: UUID = field(default_factory=lambda: UUID(int=2))
     received_at: datetime = datetime(2026, 11, 22, tzinfo=UTC)
+    keeps_bodies: bool = True
 
     @property
     def types(self) -> list[str]:

@@ -81,7 +81,9 @@ def _fact(call: dict[str, Any], event: Event) -> None:
     match event.type:
         case "call.received":
             names = ("key_id", "end_user", "tags", "model", "stream", "org", "team", "client_retry")
+            stored = facts.get("store_bodies") != "none"
             call |= {name: facts[name] for name in names} | {"received_at": event.recorded_at, "user_id": facts["user"]}
+            call["bodies_stored"] = stored
         case "attempt.started":
             call |= {"attempts": facts["attempt"], "deployment": facts["deployment"]}
         case "attempt.answered":

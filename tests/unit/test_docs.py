@@ -109,7 +109,9 @@ def test_config_reference_gives_the_defaults_of_the_loader(section: str, setting
     for field in fields(settings):
         value = getattr(settings, field.name)
         written = table[names.get(field.name, field.name)]
-        if isinstance(value, int | float):
+        if isinstance(value, bool):
+            assert written == str(value).lower(), field.name
+        elif isinstance(value, int | float):
             assert float(written) == value, field.name
         elif isinstance(value, str):
             assert written == f"`{value}`", field.name

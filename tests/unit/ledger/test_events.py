@@ -28,7 +28,7 @@ def test_page_describes_no_type_that_does_not_exist() -> None:
 
 def test_types_are_in_the_past_tense_and_of_two_words() -> None:
     assert all(re.fullmatch(r"[a-z]+\.[a-z]+", type_) for type_ in TYPES)
-    assert all(re.search(r"(ed|part|unstorable|incomplete)$", type_) for type_ in TYPES)
+    assert all(re.search(r"(ed|part|read|unstorable|incomplete)$", type_) for type_ in TYPES)
 
 
 def test_terminals_end_a_call_and_a_rejection_does_too() -> None:

@@ -1,0 +1,150 @@
+"""What is left out of the book: every body under `store_bodies: none`, secrets always. Looked for by canaries."""
+
+import gzip
+import json
+import logging
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from ledger.journal.recovery import take_over
+from tests.acceptance.conftest import MakeProxy
+from tests.support.canary import tables_with
+from tests.support.proxy import Client, LocalProxy, configuration, deployment, read_until
+from tests.support.upstream import Upstream
+
+CANARY = "canary-6f21"
+#: Every member of a request that is not documented as kept, and unknown ones.
+SAYS: dict[str, Any] = {
+    "model": "gpt-4o",
+    "input": [{"role": "user", "content": [{"type": "input_text", "text": CANARY}, {"type": CANARY}]}],
+    "instructions": CANARY,
+    "metadata": {"note": CANARY, CANARY: "x", "user_id": "alice", "tags": ["kept"]},
+    "tools": [
+        {"type": "function", "name": CANARY, "description": CANARY, "parameters": {CANARY: CANARY}},
+        {"type": "mcp", "server_url": CANARY, "authorization": CANARY, "headers": {CANARY: CANARY}},
+    ],
+    "tool_choice": {"type": "function", "name": CANARY},
+    "include": [CANARY],
+    "prompt": {"id": CANARY, "variables": {CANARY: CANARY}},
+    "prompt_cache_key": CANARY,
+    "conversation": CANARY,
+    "text": {"format": {"type": CANARY}},
+    "reasoning": {"effort": CANARY},
+    "truncation": CANARY,
+    "fallbacks": [CANARY],
+    "unknown": {CANARY: [CANARY]},
+    CANARY: 1,
+}
+HEADERS: dict[str, Any] = {
+    "x_llm_note": CANARY,
+    "x_litellm_metadata": CANARY,
+    "x_secret": CANARY,
+    "cookie": CANARY,
+    "origin": CANARY,
+}
+PATH = f"/v1/responses?note={CANARY}&{CANARY}=1"
+
+
+async def call(client: Client, body: Any, **headers: Any) -> Any:
+    """Send a request that says CANARY wherever it can."""
+    return await client.send(body, path=PATH, **{**HEADERS, **headers})
+
+
+async def leave(proxy: LocalProxy, upstream: Upstream, body: Any) -> UUID:
+    """Ask for a stream and leave it in the middle."""
+    async with proxy.client.open(body | {"stream": True}, path=PATH, **HEADERS, x_script="gated") as response:
+        await read_until(response, b"\n\n")
+        call_id = UUID(response.headers["x-llm-call-id"])
+    upstream.gate().set()
+    await proxy.book.ended(call_id)
+    upstream.gate().clear()
+    return call_id
+
+
+async def abandon(proxy: LocalProxy, database_url: str, body: Any) -> UUID:
+    """Ask for a stream and have its journal taken over in the middle, as after a kill."""
+    book = proxy.application._context.book  # pyright: ignore[reportOptionalMemberAccess] - it runs
+    async with proxy.client.open(body | {"stream": True}, path=PATH, **HEADERS, x_script="gated") as response:
+        await read_until(response, b"\n\n")
+        call_id = UUID(response.headers["x-llm-call-id"])
+        await take_over(database_url, book.journals.current.journal_id, book.estimate)
+        await proxy.book.ended(call_id)
+    return call_id
+
+
+async def every_end(proxy: LocalProxy, upstream: Upstream, database_url: str) -> dict[str, UUID]:
+    """Make calls that end in every way, and return them by how they ended."""
+    client, made = proxy.client, dict[str, UUID]()
+    made["plain"] = (await call(client, SAYS)).call_id
+    made["stream"] = (await call(client, SAYS | {"stream": True})).call_id
+    for script in ("cut_stream", "error_nested", "failed_stream", "500", "400", "cut_plain", "reset"):
+        made[script] = (await call(client, SAYS | {"stream": "stream" in script}, x_script=script)).call_id
+    zipped = gzip.compress(json.dumps(SAYS | {"model": "none"}).encode())
+    for name, body, headers in (
+        ("no model", SAYS | {"model": "gpt-none"}, {}),
+        ("no json", f'{{"input": "{CANARY}", "tools": [{{"authorization": "{CANARY}"'.encode(), {}),
+        ("compressed", zipped, {"content_encoding": "gzip"}),
+        ("utf-16", json.dumps(SAYS).encode("utf-16"), {}),
+        ("unknown coding", f"{CANARY}".encode(), {"content_encoding": "x-none"}),
+        ("too many tags", SAYS | {"metadata": {"tags": list("abcdefghi")}}, {}),
+        ("not found", SAYS | {"previous_response_id": CANARY}, {}),
+    ):
+        refused = await call(client, body, **headers)
+        if refused.status >= 400:
+            made[name] = refused.call_id
+    made["aborted"] = await leave(proxy, upstream, SAYS)
+    made["abandoned"] = await abandon(proxy, database_url, SAYS)
+    return made
+
+
+@pytest.mark.parametrize("by", ["config", "header"])
+async def test_calls_without_bodies_leave_no_trace_of_what_was_said(
+    make_proxy: MakeProxy, upstream: Upstream, database_url: str, caplog: pytest.LogCaptureFixture, by: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    general = {"store_bodies": "none"} if by == "config" else {}
+    proxy = await make_proxy(configuration([deployment("gpt-4o", f"{upstream.url}/v1")], general=general))
+    if by == "header":
+        HEADERS["x_llm_store_bodies"] = "none"
+    try:
+        made = await every_end(proxy, upstream, database_url)
+    finally:
+        HEADERS.pop("x_llm_store_bodies", None)
+    assert len(made) >= 16
+    assert await tables_with(proxy.book, CANARY) == {}
+    assert CANARY not in caplog.text
+    assert all(CANARY.encode() in request.body for request in upstream.requests if request.method == "POST")
+    for name, call_id in made.items():
+        story = await proxy.book.ended(call_id)
+        assert all(event.body is None for event in story.events), name
+        assert story.events[0].facts["store_bodies"] == "none"
+    stream = await proxy.book.ended(made["stream"])
+    sizes = [event.facts["bytes"] for event in stream.all("chunk.received")]
+    assert sum(sizes) == stream.end.facts["answer_bytes"] > 1_000
+    assert (stream.cost["state"], stream.events[0].facts["end_user"]) == ("billed", "alice")
+    abandoned = await proxy.book.ended(made["abandoned"])
+    assert (abandoned.end.type, abandoned.cost["state"]) == ("call.abandoned", "unknown")
+    assert abandoned.cost["reason"].endswith("bodies are not stored")
+    answer = await proxy.client.send(method="GET", path=f"/ledger/calls/{made['stream']}/replay")
+    assert (answer.status, answer.error["code"]) == (404, "bodies_not_stored")
+    told = await proxy.client.send(method="GET", path=f"/ledger/calls/{made['stream']}")
+    assert (told.json["call"]["bodies_stored"], told.json["chunks"]["bytes"]) == (False, sum(sizes))
+
+
+async def test_bodies_are_left_out_where_config_or_request_says_so_and_never_put_back(
+    make_proxy: MakeProxy, upstream: Upstream
+) -> None:
+    request = {"model": "gpt-4o", "input": "hello"}
+    models = [deployment("gpt-4o", f"{upstream.url}/v1")]
+    proxy = await make_proxy(configuration(models))
+    kept = await proxy.client.send(request, x_llm_store_bodies="all")
+    assert (await proxy.book.ended(kept.call_id)).request == json.dumps(request).encode()
+    refused = await proxy.client.send(request, x_llm_store_bodies="nein")
+    assert (refused.status, refused.error["param"]) == (400, "x-llm-store-bodies")
+    assert all(event.body is None for event in (await proxy.book.ended(refused.call_id)).events)
+    strict = await make_proxy(configuration(models, general={"store_bodies": "none"}))
+    answer = await strict.client.send(request, x_llm_store_bodies="all")
+    assert (await strict.book.ended(answer.call_id)).request == b""
+    assert all(name != "x-llm-store-bodies" for seen in upstream.requests for name in seen.headers)
