@@ -251,6 +251,7 @@ def deployment_of(entry: Any, config: Config) -> Deployment:
         order=entry.order,
         timeout_s=timeout_s,
         stream_timeout_s=entry.stream_timeout_s if entry.stream_timeout_s is not None else timeout_s,
+        region=entry.region,
         prices=entry.prices,
     )
 

@@ -15,6 +15,7 @@ from api.config_nodes import Entry, Findings
 from api.config_table import Table
 from ledger.money.config_price import CONFIG_KEYS
 from ledger.money.exact import DECIMALS_MAX, fits, parse
+from ledger.money.tariff import region_of_host
 
 OPENAI_API_BASE = "https://api.openai.com/v1"
 PROVIDER = "openai"
@@ -42,6 +43,8 @@ class ModelEntry:
     order: int | None = None
     timeout_s: float | None = None
     stream_timeout_s: float | None = None
+    region: str = ""
+    """The region of a regional endpoint, whose tokens may be dearer; "" for none."""
     prices: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """USD per token as the text in the file, by key: what `ledger.money.config_price` takes."""
     line: int = 0
@@ -79,6 +82,7 @@ def _read_model(
     mock_response = params.read("mock_response", "a text", str, None)
     api_base = _read_api_base(params)
     api_key = "" if _is_mock(params) else _read_api_key(params, api_base, findings)
+    region = _read_region(params, api_base)
     prices = _read_prices(params, info)
     rest = {
         "weight": params.number("weight", None),
@@ -100,6 +104,7 @@ def _read_model(
         api_base=api_base,
         api_key=api_key,
         mock_response=mock_response,
+        region=region,
         prices=prices,
         line=table.line,
         **rest,
@@ -153,6 +158,24 @@ def _url(text: str) -> str:
     if parts.username is not None or (parts.port is not None and not parts.port):
         raise ValueError(text)
     return text.strip().rstrip("/")
+
+
+def _read_region(params: Table, api_base: str) -> str:
+    """The region that prices depend on: as the config says, else that of the address."""
+    given = params.read("data_residency", "a region such as eu or us, or global", _region, None)
+    if given is not None:
+        return "" if given == _GLOBAL else given
+    return region_of_host(urlsplit(api_base).hostname or "")
+
+
+_GLOBAL = "global"
+
+
+def _region(text: str) -> str:
+    region = text.strip().lower()
+    if region != _GLOBAL and not (len(region) == 2 and region.isascii() and region.isalpha()):  # noqa: PLR2004 - as in eu
+        raise ValueError(text)
+    return region
 
 
 def _read_api_key(params: Table, api_base: str, findings: Findings) -> str:

@@ -18,6 +18,7 @@ from ledger.journal.journals import Journals
 from ledger.money.book import PriceBook
 from ledger.money.config_price import config_price
 from ledger.money.price import Price
+from ledger.money.tariff import data_id
 from ledger.postgres.connect import connect
 from ledger.projections.projector import Projector
 from llm.deployment import Deployment
@@ -58,12 +59,13 @@ async def load_prices(
 
 
 def _seed(known: Iterable[Price]) -> list[Price]:
-    """Return the installed price list; nothing where the book has prices of this very version already.
+    """Return the installed price list; nothing where the book has prices of these very versions already.
 
     One flush publishes a list, so a part of it in the book means all of it.
     """
-    source = f"genai-prices {version('genai-prices')},"
-    if any(price.source.startswith(source) for price in known):
+    of_package, of_ours = f"genai-prices {version('genai-prices')},", f"responses-ledger {data_id()}:"
+    known = list(known)
+    if all(any(price.source.startswith(source) for price in known) for source in (of_package, of_ours)):
         return []
     from ledger.money.seed import seed_prices  # noqa: PLC0415 - a quarter of a second that most starts need not wait
 

@@ -66,6 +66,7 @@ class CallBook:
             "sent_sha256": sha256(outgoing.body).hexdigest(),
             "sent_bytes": len(outgoing.body),
             "settles": "answer",
+            "money": attempt.pricing.to_facts(),
             "held": [],
         }
         self._record.append(ATTEMPT_STARTED, facts)

@@ -21,4 +21,6 @@ class Deployment:
     order: int | None = None
     timeout_s: float = 600.0
     stream_timeout_s: float = 600.0
+    #: The region of a regional endpoint, where tokens may be dearer; "" for none.
+    region: str = ""
     prices: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -46,6 +46,12 @@ class Pricing:
     prices: PriceBook
     deployment: str
     is_billable: bool
+    region: str = ""
+
+    def to_facts(self) -> dict[str, Any]:
+        """Return the `money` of `attempt.started`: what a later settlement needs beside an answer and the prices."""
+        facts = self.request.to_facts() if self.is_billable else {}
+        return {**facts, "region": self.region} if self.region else facts
 
 
 def of_plain(status: int, decoded: bytes | None, pricing: Pricing) -> Ending:
@@ -89,7 +95,12 @@ def _of_response(response: Mapping[str, Any], error: ErrorFacts | None, pricing:
         charge = _in_stream(error, pricing)
     else:
         charge = charge_answer(
-            response, request=pricing.request, at=pricing.at, prices=pricing.prices, deployment=pricing.deployment
+            response,
+            request=pricing.request,
+            at=pricing.at,
+            prices=pricing.prices,
+            deployment=pricing.deployment,
+            region=pricing.region,
         )
     return Ending(terminal_of(status), response, _error_facts(error, ""), charge)
 

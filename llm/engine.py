@@ -167,7 +167,12 @@ class Engine:
             started_at = datetime.now(UTC)
             deployment = choice.deployment
             pricing = Pricing(
-                call.request.money, started_at, self._prices(), deployment.deployment_id, call.is_billable
+                call.request.money,
+                started_at,
+                self._prices(),
+                deployment.deployment_id,
+                call.is_billable,
+                deployment.region,
             )
             attempt = Attempt(number, choice.kind, fallbacks, deployment, pricing, started_at)
             rest = await self._attempt(call, book, attempt, rest)
@@ -384,6 +389,7 @@ async def _estimated(call: Call, attempt: Attempt, reason: str) -> Charge:
         at=attempt.started_at,
         prices=attempt.pricing.prices,
         deployment=attempt.deployment.deployment_id,
+        region=attempt.deployment.region,
     )
 
 

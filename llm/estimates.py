@@ -3,9 +3,9 @@
 Serves the engine, when a stream breaks off, and recovery, when a writer has died. Everything here blocks: use a thread.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, cast
 
 from ledger.money.answer import charge_answer
 from ledger.money.book import PriceBook
@@ -37,6 +37,7 @@ def estimate(
     at: datetime,
     prices: PriceBook,
     deployment: str,
+    region: str = "",
 ) -> Charge:
     """Price a stream that broke off, from the request's JSON and the blocks that came.
 
@@ -51,7 +52,9 @@ def estimate(
         any_block = True
         terminal = read_terminal(block)
         if terminal is not None and terminal.response is not None and terminal.response.get("usage") is not None:
-            charged = charge_answer(terminal.response, request=money, at=at, prices=prices, deployment=deployment)
+            charged = charge_answer(
+                terminal.response, request=money, at=at, prices=prices, deployment=deployment, region=region
+            )
             return as_estimate(charged, f"{reason}; usage read from the recorded stream")
         try:
             event = read_json(data(block))
@@ -72,6 +75,7 @@ def estimate(
         prices=prices,
         request=money,
         deployment=deployment,
+        region=region,
     )
 
 
@@ -106,11 +110,14 @@ def estimate_open_attempt(call: OpenCall, attempt: OpenAttempt, prices: PriceBoo
     except EncodingError as error:
         return unknown_cost(f"{reason}; not estimated: {error}")
     model, deployment = str(attempt.facts["upstream_model"]), str(attempt.facts["deployment"])
+    region = region_of_attempt(attempt.facts)
     answer = None if attempt.body is None else read_mapping(attempt.body)
     if answer is not None and answer.get("usage") is not None:
         parsed = read_mapping(request)
         money = NO_REQUEST if parsed is None else read_request(parsed)
-        charged = charge_answer(answer, request=money, at=attempt.started_at, prices=prices, deployment=deployment)
+        charged = charge_answer(
+            answer, request=money, at=attempt.started_at, prices=prices, deployment=deployment, region=region
+        )
         return as_estimate(charged, f"{reason}; usage read from the recorded answer")
     return estimate(
         request,
@@ -120,4 +127,12 @@ def estimate_open_attempt(call: OpenCall, attempt: OpenAttempt, prices: PriceBoo
         at=attempt.started_at,
         prices=prices,
         deployment=deployment,
+        region=region,
     )
+
+
+def region_of_attempt(started: Mapping[str, object]) -> str:
+    """Return the region that `attempt.started` names; "" for none."""
+    money = started.get("money")
+    region = cast("Mapping[str, object]", money).get("region") if isinstance(money, Mapping) else None
+    return region if isinstance(region, str) else ""

@@ -19,7 +19,13 @@ _COMPACTION = "response.compaction"
 
 
 def charge_answer(
-    response: Mapping[str, Any], *, request: RequestFacts, at: datetime, prices: PriceBook, deployment: str = ""
+    response: Mapping[str, Any],
+    *,
+    request: RequestFacts,
+    at: datetime,
+    prices: PriceBook,
+    deployment: str = "",
+    region: str = "",
 ) -> Charge:
     """Price a whole answer (the JSON body, or `response` of the terminal event) at the moment its attempt started.
 
@@ -44,8 +50,9 @@ def charge_answer(
         at=at,
         prices=prices,
         request=request,
-        tools=read_tool_use(response, request.tool_types),
+        tools=read_tool_use(response, request.tools),
         deployment=deployment,
+        region=region,
     )
     if compacted and not response.get("service_tier"):
         return replace(charged, tier_assumed=True)

@@ -16,7 +16,8 @@ _SUMS = ("billed_usd", "estimated_usd")
 _STATE_AFTER = ("state", "reason", "price_id", "priced_model", "tier_assumed")
 USAGE_FIELDS = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
-_Items = dict[tuple[str, Decimal], tuple[int, Decimal]]
+#: By meter, unit price, and the item's own price where it has one.
+_Items = dict[tuple[str, Decimal, str], tuple[int, Decimal]]
 
 
 def correction(old: Mapping[str, Any], new: Charge) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def correction(old: Mapping[str, Any], new: Charge) -> dict[str, Any]:
         "tier": old["tier"],
         "requested_tier": old["requested_tier"],
         "tier_served": after["tier"],
+        **({"missing": after["missing"]} if "missing" in after else {}),
     }
 
 
@@ -45,6 +47,9 @@ def accumulate(recorded: Mapping[str, Any], corrections: Iterable[Mapping[str, A
     result = dict(recorded)
     for delta in corrections:
         items = _add_items(_read_items(result["items"]), _read_items(delta["items"]), sign=1)
+        result.pop("missing", None)
+        if "missing" in delta:
+            result["missing"] = delta["missing"]
         result.update({name: delta[name] for name in _STATE_AFTER})
         result["items"] = _spell_items(items)
         result["usage"] = _add_usage(result["usage"], delta["usage"])
@@ -57,7 +62,7 @@ def accumulate(recorded: Mapping[str, Any], corrections: Iterable[Mapping[str, A
 def _read_items(facts: Iterable[Mapping[str, Any]]) -> _Items:
     items: _Items = {}
     for item in facts:
-        key = (str(item["meter"]), parse(item["unit_price_usd"]))
+        key = (str(item["meter"]), parse(item["unit_price_usd"]), item.get("price_id") or "")
         quantity, amount = items.get(key, (0, ZERO))
         items[key] = (quantity + item["quantity"], EXACT.add(amount, parse(item["amount_usd"])))
     return items
@@ -73,10 +78,16 @@ def _add_items(left: _Items, right: _Items, *, sign: int) -> _Items:
 
 def _spell_items(items: _Items) -> list[dict[str, Any]]:
     """Items in the order of their meters, then by unit price; those that cancel out are left out."""
-    ordered = sorted(items.items(), key=lambda entry: (METERS.index(entry[0][0]), entry[0][1]))  # pyright: ignore[reportArgumentType]  # a meter out of facts is a str
+    ordered = sorted(items.items(), key=lambda entry: (METERS.index(entry[0][0]), *entry[0][1:]))  # pyright: ignore[reportArgumentType]  # a meter out of facts is a str
     return [
-        {"meter": meter, "quantity": quantity, "unit_price_usd": plain(unit_price), "amount_usd": plain(amount)}
-        for (meter, unit_price), (quantity, amount) in ordered
+        {
+            "meter": meter,
+            "quantity": quantity,
+            "unit_price_usd": plain(unit_price),
+            "amount_usd": plain(amount),
+            **({"price_id": price_id} if price_id else {}),
+        }
+        for (meter, unit_price, price_id), (quantity, amount) in ordered
         if quantity or amount
     ]
 

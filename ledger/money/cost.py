@@ -5,43 +5,64 @@ the reason, beside what it does know. Neighbours: `answer` reads an answer into 
 later charge of the same attempt into a delta.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
+from ledger.money.billable import NO_TOOLS, Billable, ToolUse
 from ledger.money.book import PriceBook, Unpriced
-from ledger.money.exact import EXACT, ZERO, fits, plain
+from ledger.money.exact import EXACT, ZERO, plain
 from ledger.money.price import Price, canonical_tier
 from ledger.money.request import NO_REQUEST, TEXT_MAX, RequestFacts
-from ledger.money.tools import NO_TOOLS, ToolUse
-from ledger.money.usage import TOKEN_METERS, Meter, Quantity, Usage, decompose
+from ledger.money.terms import Terms
+from ledger.money.usage import Meter, Usage, decompose
 
 State = Literal["billed", "estimated", "unknown"]
 REASON_MAX = 500
+_GAPS_MAX = 16
+_GAP_CHARS_MAX = 200
 
-# Off the standard token prices, https://developers.openai.com/api/docs/guides/background
-_WINDOW_FACTORS = {"2h": Decimal("0.7"), "8h": Decimal("0.6")}
-_WINDOWS_WITHOUT_DISCOUNT = frozenset({"", "soonest"})
 _UNSAID_TIERS = frozenset({"", "auto", "default"})
 
 
 class LineItem(NamedTuple):
-    """So many units of a meter at a unit price; the amount is their exact product, in USD."""
+    """So many units of a meter at a unit price; the amount is their exact product, in USD.
+
+    `price_id` names the price where it is another one than the charge's: that of tools, or of an image model.
+    """
 
     meter: Meter
     quantity: int
     unit_price_usd: Decimal
     amount_usd: Decimal
+    price_id: str | None = None
 
     def to_facts(self) -> dict[str, Any]:
         """One of `items` in `cost.recorded`."""
-        return {
+        facts: dict[str, Any] = {
             "meter": self.meter,
             "quantity": self.quantity,
             "unit_price_usd": plain(self.unit_price_usd),
             "amount_usd": plain(self.amount_usd),
+        }
+        return facts if self.price_id is None else {**facts, "price_id": self.price_id}
+
+
+class Missing(NamedTuple):
+    """What an unknown charge lacks: quantities of `model` without a price, and what no price would help with."""
+
+    model: str
+    quantities: tuple[Billable, ...]
+    gaps: tuple[str, ...] = ()
+
+    def to_facts(self) -> dict[str, Any]:
+        """The `missing` part of `cost.recorded`."""
+        return {
+            "model": self.model,
+            "quantities": [list(quantity) for quantity in self.quantities],
+            "gaps": [gap[:_GAP_CHARS_MAX] for gap in self.gaps[:_GAPS_MAX]],
         }
 
 
@@ -49,8 +70,10 @@ class LineItem(NamedTuple):
 class Charge:
     """What one attempt costs. `unknown` is 1 when something in it could not be priced; the sums hold the rest.
 
-    `tier` is the served tier ("" when not known), `tier_assumed` says that the answer did not name it. `price_id` and
-    `priced_model` name the price that was used, None when none was.
+    A charge is `billed` when all of it follows from the upstream's usage, `estimated` when a part of it does not: then
+    both sums may be above zero. `tier` is the served tier ("" when not known), `tier_assumed` says that the answer did
+    not name it. `price_id` and `priced_model` name the price that was used, None when none was. `missing` is what a
+    price published later could complete.
     """
 
     state: State
@@ -65,10 +88,11 @@ class Charge:
     tier: str = ""
     requested_tier: str = ""
     tier_assumed: bool = False
+    missing: Missing | None = None
 
     def to_facts(self) -> dict[str, Any]:
         """The money part of `cost.recorded`; attempt, revision, `final`, `calls` and `dims` are the caller's."""
-        return {
+        facts: dict[str, Any] = {
             "state": self.state,
             "reason": self.reason,
             "usage": None if self.usage is None else self.usage.to_facts(),
@@ -82,6 +106,7 @@ class Charge:
             "requested_tier": self.requested_tier,
             "tier_assumed": self.tier_assumed,
         }
+        return facts if self.missing is None else {**facts, "missing": self.missing.to_facts()}
 
 
 def charge(
@@ -94,12 +119,14 @@ def charge(
     request: RequestFacts = NO_REQUEST,
     tools: ToolUse = NO_TOOLS,
     deployment: str = "",
+    region: str = "",
 ) -> Charge:
     """Price the usage of one attempt.
 
     `model` and `tier` are what the terminal object says (tier None where it has none), `at` is the moment of
-    `attempt.started`. An absent tier counts as "default", as the API documents, unless the request asked for another:
-    then nobody can say which one was served. Never raises for what an answer may contain: the result is `unknown`.
+    `attempt.started`, `region` that of the endpoint ("" for none). An absent tier counts as "default", as the API
+    documents, unless the request asked for another: then nobody can say which one was served. Never raises for what
+    an answer may contain: the result is `unknown`.
     """
     assumed = not tier
     served = canonical_tier((tier or "default")[:TEXT_MAX])
@@ -108,29 +135,52 @@ def charge(
     if assumed and canonical_tier(request.requested_tier) not in _UNSAID_TIERS:
         reason = f"the answer does not name its tier although the request asked for {request.requested_tier!r}"
         return unknown_cost(reason, usage=usage, request=request)
+    used = (*(Billable(meter, quantity) for meter, quantity in decompose(usage)), *tools.billables)
     price = prices.find(model, served, at, deployment=deployment)
     if isinstance(price, Unpriced):
-        return unknown_cost(price.reason, usage=usage, tier=served, tier_assumed=assumed, request=request)
-    factor, notes = _window(request, served)
-    gaps = list(tools.unpriced)
-    if factor is None:
-        gaps += notes
-    items = _items(decompose(usage), tools, price, usage.input_tokens, factor=factor, gaps=gaps)
-    total = ZERO
-    for item in items:
-        total = EXACT.add(total, item.amount_usd)
+        unpriced = unknown_cost(price.reason, usage=usage, tier=served, tier_assumed=assumed, request=request)
+        return replace(unpriced, missing=Missing(model, used, tools.unpriced))
+    terms = Terms(price, prices=prices, at=at, request=request, region=region, input_tokens=usage.input_tokens)
+    charged = charge_quantities(used, price, terms, model=model, gaps=tools.unpriced)
+    return replace(charged, usage=usage, requested_tier=request.requested_tier, tier_assumed=assumed)
+
+
+def charge_quantities(
+    used: Iterable[Billable], price: Price, terms: Terms, *, model: str, gaps: tuple[str, ...] = ()
+) -> Charge:
+    """Price quantities by terms; what has no exact unit price is `missing`, with the reason."""
+    items: list[LineItem] = []
+    missing: list[Billable] = []
+    no_price: list[str] = []
+    doubts: list[str] = []
+    billed = estimated = ZERO
+    for billable in used:
+        unit_price = terms.unit_price(billable)
+        if isinstance(unit_price, str):
+            missing.append(billable)
+            no_price += [unit_price] if unit_price else []
+            continue
+        amount = EXACT.multiply(unit_price.usd, Decimal(billable.quantity))
+        items.append(LineItem(billable.meter, billable.quantity, unit_price.usd, amount, unit_price.price_id))
+        if billable.doubt:
+            doubts.append(billable.doubt)
+            estimated = EXACT.add(estimated, amount)
+        else:
+            billed = EXACT.add(billed, amount)
+    other_gaps = (*gaps, *terms.gaps)
+    is_unknown = bool(missing or other_gaps)
+    told = list(dict.fromkeys([*other_gaps, *no_price, *doubts, *terms.notes]))
     return Charge(
-        state="unknown" if gaps else "billed",
-        reason="; ".join(gaps or notes)[:REASON_MAX] or None,
-        usage=usage,
-        items=items,
-        billed_usd=total,
-        unknown=1 if gaps else 0,
+        state="unknown" if is_unknown else "estimated" if doubts else "billed",
+        reason="; ".join(told)[:REASON_MAX] or None,
+        items=tuple(items),
+        billed_usd=billed,
+        estimated_usd=estimated,
+        unknown=int(is_unknown),
         price_id=price.price_id,
         priced_model=price.model,
-        tier=served,
-        requested_tier=request.requested_tier,
-        tier_assumed=assumed,
+        tier=price.tier,
+        missing=Missing(model, tuple(missing), other_gaps) if missing else None,
     )
 
 
@@ -162,57 +212,12 @@ def unknown_cost(
 def as_estimate(charged: Charge, reason: str) -> Charge:
     """The same charge on estimated usage: its sum moves to `estimated_usd`; what was unknown stays so."""
     told = reason if charged.reason is None else f"{reason}; {charged.reason}"
-    return Charge(
+    return replace(
+        charged,
         state="unknown" if charged.unknown else "estimated",
         reason=told[:REASON_MAX],
-        usage=charged.usage,
-        items=charged.items,
+        billed_usd=ZERO,
         estimated_usd=EXACT.add(charged.billed_usd, charged.estimated_usd),
-        unknown=charged.unknown,
-        price_id=charged.price_id,
-        priced_model=charged.priced_model,
-        tier=charged.tier,
-        requested_tier=charged.requested_tier,
-        tier_assumed=charged.tier_assumed,
+        # Prices published later do not make counted tokens the upstream's own.
+        missing=None,
     )
-
-
-def _window(request: RequestFacts, served: str) -> tuple[Decimal | None, list[str]]:
-    """The factor on token prices and what to say about it; no factor when the window's discount is not known."""
-    window = request.completion_window
-    if window in _WINDOWS_WITHOUT_DISCOUNT or not request.background or request.stream or served != "default":
-        return Decimal(1), []
-    factor = _WINDOW_FACTORS.get(window)
-    if factor is None:
-        return None, [f"completion window {window!r} has no known price"]
-    return factor, [f"completion window {window}: {plain(factor)} of the standard token prices"]
-
-
-def _items(
-    quantities: Sequence[Quantity],
-    tools: ToolUse,
-    price: Price,
-    input_tokens: int,
-    *,
-    factor: Decimal | None,
-    gaps: list[str],
-) -> tuple[LineItem, ...]:
-    """Price each quantity; what has no exact unit price is named in `gaps` instead."""
-    items: list[LineItem] = []
-    if tools.web_searches:
-        quantities = (*quantities, Quantity("web_search", tools.web_searches))
-    for meter, quantity in quantities:
-        unit_price = price.unit_price(meter, input_tokens)
-        if unit_price is None:
-            gaps.append(f"{meter} ({quantity}) has no price for {price.model!r}")
-            continue
-        if meter in TOKEN_METERS:
-            if factor is None:
-                continue
-            if factor != 1:
-                unit_price = EXACT.multiply(unit_price, factor)
-                if not fits(unit_price):
-                    gaps.append(f"{meter}: {plain(unit_price)} USD after the discount needs more than 12 decimals")
-                    continue
-        items.append(LineItem(meter, quantity, unit_price, EXACT.multiply(unit_price, Decimal(quantity))))
-    return tuple(items)

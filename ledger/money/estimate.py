@@ -110,6 +110,7 @@ def estimate_charge(
     prices: PriceBook,
     request: RequestFacts,
     deployment: str = "",
+    region: str = "",
 ) -> Charge:
     """Price a call by counted tokens: state `estimated`, or `unknown` when input or price cannot be known. Blocks.
 
@@ -128,7 +129,9 @@ def estimate_charge(
         reasoning_tokens=0,
     )
     tier = "default" if asked in {"", "auto"} else asked
-    charged = charge(usage, model=model, tier=tier, at=at, prices=prices, request=request, deployment=deployment)
+    charged = charge(
+        usage, model=model, tier=tier, at=at, prices=prices, request=request, deployment=deployment, region=region
+    )
     return as_estimate(charged, f"{reason}; tokens counted offline, without hidden reasoning")
 
 

@@ -1,7 +1,8 @@
-"""The first price list: OpenAI's prices out of the installed `genai-prices` package, as prices of our own.
+"""The first price list: OpenAI's prices out of the installed package `genai-prices` and the project's own data files.
 
 Read once, when a book has no prices yet; from then on the published events count and an upgrade of the package changes
-nothing. Only what the package says outright is taken: a tier without a variant gets no price here.
+nothing. Only what the package says outright is taken: a tier without a variant gets no price here. What it lacks
+(tools, cache lifetimes, image models) comes from `tariff`, where each number has a source.
 """
 
 import re
@@ -26,6 +27,8 @@ from genai_prices.types import (
 
 from ledger.money.exact import EXACT
 from ledger.money.price import Match, Price, PriceError, Rate, make_rates
+from ledger.money.tariff import cache_write_12h_factor
+from ledger.money.tariff_prices import tariff_prices
 from ledger.money.usage import Meter
 
 FIRST_VALID_FROM = datetime(2020, 1, 1, tzinfo=UTC)
@@ -56,7 +59,7 @@ class Seed(NamedTuple):
 
 
 def seed_prices() -> list[Price]:
-    """All prices for `/responses` that the package can give without guessing; the order is the package's."""
+    """All prices for `/responses` that package and data files give without guessing, the package's first."""
     return list(read_seed().prices)
 
 
@@ -74,7 +77,7 @@ def read_seed() -> Seed:
             prices += _read_model(model)
         except PriceError as error:
             skipped.append((model.id, str(error)))
-    return Seed(tuple(prices), tuple(skipped))
+    return Seed((*prices, *tariff_prices(prices)), tuple(skipped))
 
 
 def _read_model(model: ModelInfo) -> list[Price]:
@@ -150,6 +153,12 @@ def _read_rates(resolved: ModelPrice) -> dict[Meter, tuple[Rate, ...]]:
         rates[meter] = _read_value(value, per)
     if "input_uncached" not in rates or "output" not in rates:
         raise PriceError(f"it has no price for both input and output (has {sorted(rates)})")
+    if "input_cache_write" in rates:
+        factor = cache_write_12h_factor()
+        written = rates["input_cache_write"]
+        rates["input_cache_write_12h"] = tuple(
+            Rate(rate.above_input_tokens, EXACT.multiply(rate.unit_price_usd, factor)) for rate in written
+        )
     for meter in _INHERITING:
         # In this package, as on OpenAI's pricing page, input tokens without a price of their own are input tokens.
         rates.setdefault(meter, rates["input_uncached"])

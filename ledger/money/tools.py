@@ -1,112 +1,128 @@
-"""What an answer's tools cost beside its tokens: billable calls that are counted, and those that cannot be priced.
+"""What an answer's tools cost beside its tokens: what is charged is counted, what cannot be counted is named.
 
 A tool that is not known to be free is named as unpriced, so that a charge never passes for complete because nobody
-thought of the tool. Neighbours: `request` (which tools were at hand), `cost` (turns this into items and reasons).
+thought of the tool. Neighbours: `request` (which tools were at hand), `image_tokens` (what an image tool used), `cost`
+(turns this into items and reasons).
 """
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
-from ledger.money.request import read_tool_types, text_of
-from ledger.money.usage import TOKENS_MAX
+from ledger.money.billable import NO_TOOLS, Billable, ToolUse
+from ledger.money.image_tokens import read_image_tokens
+from ledger.money.request import LOCAL, ToolsAtHand, read_tools_at_hand, text_of
+from ledger.money.tariff import container_minutes_min, preview_meter, search_content_tokens
+from ledger.money.usage import METERS, TOKENS_MAX, Meter
 
 FREE_ITEMS = frozenset({
     "message", "reasoning", "compaction", "item_reference",
     "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output",
     "mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response",
-    "computer_call", "computer_call_output", "local_shell_call", "local_shell_call_output",
+    "computer_call", "computer_call_output", "local_shell_call", "local_shell_call_output", "shell_call_output",
     "apply_patch_call", "apply_patch_call_output", "tool_search_call", "tool_search_output", "additional_tools",
 })  # fmt: skip
 """Output items that cost their tokens and nothing else: https://developers.openai.com/api/docs/pricing."""
 
-# Each search on these models is billed as 8,000 input tokens that usage does not show (same page).
-_HIDDEN_SEARCH_TOKENS = ("gpt-4o-mini", "gpt-4.1-mini")
-# The pricing page names one rate per call for the tool proper; previews differ by model (10 or 25 USD per 1,000).
 _SEARCH_TOOLS = frozenset({"web_search", "web_search_2025_08_26"})
+_PREVIEW_TOOLS = frozenset({"web_search_preview", "web_search_preview_2025_03_11"})
 _NAMED_MAX = 8
+_CONTAINERS_MAX = 1024
+_ID_MAX = 256
 
 
-@dataclass(frozen=True, slots=True)
-class ToolUse:
-    """Billable web searches that were counted, and what may cost something that nobody can price yet."""
+def read_tool_use(response: Mapping[str, Any], requested: ToolsAtHand) -> ToolUse:
+    """Read the tools that an answer used; `requested` are those of the request.
 
-    web_searches: int = 0
-    unpriced: tuple[str, ...] = ()
-
-
-NO_TOOLS = ToolUse()
-
-
-def read_tool_use(response: Mapping[str, Any], requested: frozenset[str] = frozenset()) -> ToolUse:
-    """Read the tools that an answer used; `requested` are the tool types of the request.
-
-    Web searches are counted by `tool_usage.web_search.num_requests` alone: output items mix searches with page views,
-    and one item may stand for several searches.
+    Web searches are counted by `tool_usage.web_search.num_requests`. Answers without it are counted by their output
+    items, as an estimate: these mix searches with page views, and one item may stand for several searches.
     """
     counts = _count_items(response)
     tool_usage = response.get("tool_usage")
     if not counts and tool_usage is None:
         return NO_TOOLS
-    unpriced: list[str] = []
-    searches = _read_searches(response, counts.pop("web_search_call", 0), requested, unpriced)
-    _read_images(tool_usage, counts, unpriced)
-    for kind, count in sorted(counts.items())[:_NAMED_MAX]:
-        unpriced.append(f"{kind} ({count}) has no price")
-    return ToolUse(searches, tuple(unpriced)) if searches or unpriced else NO_TOOLS
+    echoed = read_tools_at_hand(response)
+    use = ToolUse()
+    use += _read_searches(response, counts.pop("web_search_call", 0), requested.search | echoed.search)
+    if files := counts.pop("file_search_call", 0):
+        use += ToolUse((Billable("file_search", files),))
+    counts.pop("code_interpreter_call", None)
+    use += _read_containers(response, "code_interpreter_call", requested.code_memory or echoed.code_memory)
+    counts.pop("shell_call", None)
+    use += _read_containers(response, "shell_call", requested.shell_memory or echoed.shell_memory)
+    images = counts.pop("image_generation_call", 0)
+    use += read_image_tokens(tool_usage, images, requested.image_model or echoed.image_model)
+    return use + ToolUse((), tuple(f"{kind} ({n}) has no price" for kind, n in sorted(counts.items())[:_NAMED_MAX]))
+
+
+def _items(response: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    output = response.get("output")
+    items = cast("list[Any]", output) if isinstance(output, list) else []
+    return [cast("Mapping[str, Any]", item) for item in items if isinstance(item, Mapping)]
 
 
 def _count_items(response: Mapping[str, Any]) -> Counter[str]:
     """Items that are not known to be free, by type; page views of a web search are free, searches are not."""
-    output = response.get("output")
     counts: Counter[str] = Counter()
-    for item in cast("list[Any]", output) if isinstance(output, list) else ():
-        if not isinstance(item, Mapping):
-            continue
-        members = cast("Mapping[str, Any]", item)
-        kind = text_of(members.get("type")) or "untyped item"
-        if kind in FREE_ITEMS or (kind.startswith("shell_call") and _is_local(members)):
-            continue
-        action = members.get("action")
+    for item in _items(response):
+        kind = text_of(item.get("type")) or "untyped item"
+        action = item.get("action")
         named = cast("Mapping[str, Any]", action).get("type") if isinstance(action, Mapping) else None
-        if kind == "web_search_call" and named not in {None, "search"}:
-            continue
-        counts[kind] += 1
+        if kind not in FREE_ITEMS and not (kind == "web_search_call" and named not in {None, "search"}):
+            counts[kind] += 1
     return counts
 
 
-def _is_local(item: Mapping[str, Any]) -> bool:
-    environment = item.get("environment")
-    return isinstance(environment, Mapping) and cast("Mapping[str, Any]", environment).get("type") == "local"
-
-
-def _read_searches(response: Mapping[str, Any], items: int, requested: frozenset[str], unpriced: list[str]) -> int:
+def _read_searches(response: Mapping[str, Any], items: int, at_hand: frozenset[str]) -> ToolUse:
     reported = _member(response.get("tool_usage"), "web_search", "num_requests")
-    if reported is None:
-        if items:
-            unpriced.append(f"web_search_call ({items}): the answer's tool_usage does not count the searches")
-        return 0
-    if type(reported) is not int or not 0 <= reported <= TOKENS_MAX:
-        unpriced.append("tool_usage.web_search.num_requests is not a count")
-        return 0
-    if not reported:
-        return 0
-    at_hand = {kind for kind in requested | read_tool_types(response) if kind.startswith("web_search")}
-    model = text_of(response.get("model"), 256)
-    if not at_hand or at_hand - _SEARCH_TOOLS:
-        unpriced.append(f"web search ({reported}) with {sorted(at_hand) or 'no search tool named'} has no price")
-        return 0
-    if model.startswith(_HIDDEN_SEARCH_TOKENS):
-        unpriced.append(f"web search ({reported}) on {model}: its search content tokens are billed outside usage")
-    return reported
+    if reported is not None and (type(reported) is not int or not 0 <= reported <= TOKENS_MAX):
+        return ToolUse((), ("tool_usage.web_search.num_requests is not a count",))
+    searches = items if reported is None else reported
+    if not searches:
+        return NO_TOOLS
+    doubt = "" if reported is not None else "searches counted by output items, as the answer does not count them"
+    model = text_of(response.get("model"), _ID_MAX)
+    if at_hand and at_hand <= _SEARCH_TOOLS:
+        meter: Meter | None = "web_search"
+    else:
+        meter = preview_meter(model) if at_hand and at_hand <= _PREVIEW_TOOLS else None
+    if meter is None:
+        named = sorted(at_hand) or "no search tool named"
+        return ToolUse((), (f"web search ({searches}) with {named} on {model!r:.80} has no price",))
+    use = ToolUse((Billable(meter, searches, doubt=doubt),))
+    content = search_content_tokens(model) * searches if meter == "web_search" else 0
+    if 0 < content <= TOKENS_MAX:
+        doubt = f"search content on {model} is charged as a block of tokens that usage may not show"
+        use += ToolUse((Billable("search_content", content, doubt=doubt),))
+    return use
 
 
-def _read_images(tool_usage: Any, counts: Counter[str], unpriced: list[str]) -> None:
-    tokens = _member(tool_usage, "image_gen", "total_tokens")
-    if tokens is not None and tokens != 0:
-        counts.pop("image_generation_call", None)
-        unpriced.append("image generation: tool_usage.image_gen has no price")
+def _read_containers(response: Mapping[str, Any], kind: str, memory: str) -> ToolUse:
+    """Containers that the items of `kind` ran in: their least time, since an answer does not tell how long they ran."""
+    containers: set[str] = set()
+    unnamed = 0
+    for item in _items(response):
+        if item.get("type") != kind:
+            continue
+        environment = item.get("environment")
+        place = cast("Mapping[str, Any]", environment) if isinstance(environment, Mapping) else {}
+        if kind == "shell_call" and (place.get("type") == LOCAL or (not place and memory == LOCAL)):
+            continue
+        container = text_of(item.get("container_id") or place.get("container_id"), _ID_MAX)
+        unnamed += not container
+        if container and len(containers) < _CONTAINERS_MAX:
+            containers.add(container)
+    if not containers and not unnamed:
+        return NO_TOOLS
+    meter = f"container_minutes_{memory}"
+    if unnamed or meter not in METERS:
+        size = "container is not named" if unnamed else f"memory ({memory or 'not said'}) has no price"
+        return ToolUse((), (f"{kind} ({len(containers) + unnamed}): its {size}",))
+    minutes = container_minutes_min()
+    doubt = (
+        f"{kind}: the least time of {minutes} minutes for each container, as the answer does not say how long it ran"
+    )
+    return ToolUse((Billable(meter, len(containers) * minutes, doubt=doubt),))
 
 
 def _member(value: Any, *path: str) -> Any:

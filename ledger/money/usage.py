@@ -15,13 +15,38 @@ Meter = Literal[
     "input_cache_write_12h",
     "output",
     "web_search",
+    "web_search_preview",
+    "web_search_preview_reasoning",
+    "search_content",
     "file_search",
+    "container_minutes_1g",
+    "container_minutes_4g",
+    "container_minutes_16g",
+    "container_minutes_64g",
+    "image_text_input",
+    "image_text_input_cached",
+    "image_input",
+    "image_input_cached",
+    "image_text_output",
+    "image_output",
 ]
-"""What is counted. Token meters count tokens, `web_search` and `file_search` count billable calls."""
+"""What is counted: tokens of the model; searches and calls of tools; `search_content`, input tokens that searches are
+charged with outside usage; minutes of containers by their memory; tokens of an image model (text or image, in or out).
+"""
 
 METERS: tuple[Meter, ...] = get_args(Meter)
 TOKEN_METERS = frozenset[Meter](
     {"input_uncached", "input_cached", "input_cache_write", "input_cache_write_12h", "output"}
+)
+IMAGE_METERS = frozenset[Meter](
+    {
+        "image_text_input",
+        "image_text_input_cached",
+        "image_input",
+        "image_input_cached",
+        "image_text_output",
+        "image_output",
+    }
 )
 TOKENS_MAX = 1_000_000_000  # a thousand times the largest context window; keeps every amount inside NUMERIC(24,12)
 

@@ -47,9 +47,9 @@ class PricesCheck:
     def take(self, event: Stored) -> None:
         """Note the price that a cost names."""
         if event.type in {COST_RECORDED, COST_CORRECTED}:
-            price_id = event.text("price_id")
-            if price_id is not None and price_id not in self._named and len(self._named) < PRICES_MAX:
-                self._named[price_id] = (event.journal_id, event.seq)
+            for price_id in (event.text("price_id"), *event.texts("items", "price_id")):
+                if price_id is not None and price_id not in self._named and len(self._named) < PRICES_MAX:
+                    self._named[price_id] = (event.journal_id, event.seq)
 
     async def close(self, connection: asyncpg.Connection, report: Report) -> None:
         """Find the prices that costs name and nobody published."""

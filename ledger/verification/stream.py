@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import asyncpg
@@ -44,6 +44,13 @@ class Stored:
         """Return a fact that is an integer; None where it is absent or something else."""
         value = None if self.facts is None else self.facts.get(name)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    def texts(self, name: str, member: str) -> list[str]:
+        """Return the texts named `member` of the objects in the list that is fact `name`."""
+        values = None if self.facts is None else self.facts.get(name)
+        objects = cast("list[Any]", values) if isinstance(values, list) else []
+        texts = [cast("dict[str, Any]", each).get(member) for each in objects if isinstance(each, dict)]
+        return [text for text in texts if isinstance(text, str)]
 
     def text(self, name: str) -> str | None:
         """Return a fact that is a text; None where it is absent or something else."""

@@ -9,14 +9,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.money.billable import Billable, ToolUse
 from ledger.money.book import PriceBook
 from ledger.money.correction import accumulate, correction
 from ledger.money.cost import Charge, as_estimate, charge, unknown_cost
 from ledger.money.exact import parse, plain
 from ledger.money.price import Match, Price, Rate, make_rates
 from ledger.money.request import RequestFacts
-from ledger.money.tools import ToolUse
-from ledger.money.usage import TOKEN_METERS, TOKENS_MAX, Usage, decompose, read_usage
+from ledger.money.usage import TOKEN_METERS, TOKENS_MAX, Meter, Usage, decompose, read_usage
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOKEN_METERS_SORTED = sorted(TOKEN_METERS)
@@ -60,20 +60,36 @@ def prices(draw: st.DrawFn) -> Price:
 
 
 @st.composite
+def tool_uses(draw: st.DrawFn) -> ToolUse:
+    """Each meter once at most, as an answer has it; some certain, some not, some without a price."""
+    known: list[Meter] = ["web_search", "file_search", "container_minutes_1g", "image_output"]
+    meters = draw(st.sets(st.sampled_from(known)))
+    billables = [
+        Billable(meter, draw(st.integers(1, TOKENS_MAX)), "gpt-image-x", draw(st.sampled_from(["", "drawn doubt"])))
+        for meter in sorted(meters)
+    ]
+    return ToolUse(tuple(billables), draw(st.sampled_from([(), ("x",)])))
+
+
+@st.composite
 def charges(draw: st.DrawFn) -> Charge:
     if draw(st.integers(0, 9)) == 0:
         return unknown_cost("drawn")
     rates = draw(prices()).rates
-    book = PriceBook([Price("gpt-x", (Match("equals", "gpt-x"),), "default", START, None, rates, "drawn")])
+    image_rates = make_rates({"image_output": [Rate(0, draw(unit_prices))]})
+    tool_rates = make_rates({"web_search": [Rate(0, draw(unit_prices))], "file_search": [Rate(0, draw(unit_prices))]})
+    names = [("gpt-5.4", rates), ("gpt-image-x", image_rates), ("openai-tools", tool_rates)]
+    book = PriceBook([Price(name, (Match("equals", name),), "default", START, None, of, "drawn") for name, of in names])
     window = draw(st.sampled_from(["", "2h", "8h", "4h"]))
     charged = charge(
         draw(usages()),
-        model="gpt-x",
+        model="gpt-5.4",
         tier="default",
         at=START + timedelta(days=1),
         prices=book,
         request=RequestFacts(background=True, completion_window=window),
-        tools=draw(st.sampled_from([ToolUse(), ToolUse(3), ToolUse(0, ("x",))])),
+        tools=draw(tool_uses()),
+        region=draw(st.sampled_from(["", "eu"])),
     )
     return as_estimate(charged, "drawn") if draw(st.booleans()) else charged
 
@@ -89,13 +105,14 @@ def _walk(value: Any) -> list[Any]:
 def _money(facts: dict[str, Any]) -> dict[str, Any]:
     """What a fold adds up; absent usage adds nothing."""
     usage = facts["usage"] or dict.fromkeys(Usage(0, 0, 0, 0, 0).to_facts(), 0)
-    items: dict[tuple[str, Decimal], tuple[int, Decimal]] = {}
+    items: dict[tuple[str, Decimal, str], tuple[int, Decimal]] = {}
     for item in facts["items"]:
-        key = (item["meter"], Decimal(item["unit_price_usd"]))
+        key = (item["meter"], Decimal(item["unit_price_usd"]), item.get("price_id", ""))
         assert key not in items
         items[key] = (item["quantity"], Decimal(item["amount_usd"]))
     sums = {name: Decimal(facts[name]) for name in ("billed_usd", "estimated_usd")}
-    return {"usage": usage, "items": items, **sums, "unknown": facts["unknown"], "state": facts["state"]}
+    after = {name: facts.get(name) for name in ("unknown", "state", "missing")}
+    return {"usage": usage, "items": items, **sums, **after}
 
 
 @given(usages())
@@ -151,6 +168,7 @@ def test_charge_is_the_exact_sum_of_its_items_and_has_no_float(charged: Charge) 
     total = sum((Decimal(item["quantity"]) * Decimal(item["unit_price_usd"]) for item in facts["items"]), Decimal(0))
     assert Decimal(facts["billed_usd"]) + Decimal(facts["estimated_usd"]) == total
     assert (facts["state"] == "unknown") == (facts["unknown"] == 1) == (charged.unknown == 1)
+    assert facts["state"] != "billed" or facts["estimated_usd"] == "0"
     assert not [leaf for leaf in _walk(facts) if isinstance(leaf, float | Decimal)]
     assert json.loads(json.dumps(facts)) == facts
     for spelled in (facts["billed_usd"], facts["estimated_usd"], *(item["amount_usd"] for item in facts["items"])):

@@ -43,7 +43,8 @@ USD_PER_MILLION: dict[tuple[str, str], tuple[str, str, str, str]] = {
     ("gpt-5.6-terra", "default"): ("2.00", "0.20", "2.50", "12.00"),
     ("computer-use-preview-2025-03-11", "default"): ("3.00", "3.00", "3.00", "12.00"),
 }
-UNPRICED_TOOLS = {
+CHARGED_TOOLS = {
+    "web_search_call",
     "file_search_call",
     "code_interpreter_call",
     "image_generation_call",
@@ -51,24 +52,21 @@ UNPRICED_TOOLS = {
     "program",
     "program_output",
 }
-USD_PER_WEB_SEARCH = Decimal("0.01")
+"""What may cost more than its tokens: answers with these stand in `hand_tools`, each with its derivation."""
 
 
 def expected_cost(response: dict[str, Any], request: dict[str, Any]) -> Decimal | None:
-    """USD of an answer whose request is known; None where it must be booked as unknown (or has no usage)."""
+    """USD of the tokens of an answer whose request is known; None where it must be unknown (or has no usage)."""
     usage = response.get("usage")
     if not usage:
         return None
     model = response.get("model") or request["model"]
     row = USD_PER_MILLION.get((model, response.get("service_tier") or "default"))
-    kinds = [item["type"] for item in response.get("output") or []]
-    searches = ((response.get("tool_usage") or {}).get("web_search") or {}).get("num_requests")
-    if row is None or UNPRICED_TOOLS & set(kinds) or ("web_search_call" in kinds and searches is None):
+    if row is None:
         return None
     assert usage["input_tokens"] <= 272_000, "the table holds prices for shorter prompts only"
     details = usage.get("input_tokens_details") or {}
     cached = details.get("cached_tokens") or 0
     written = details.get("cache_write_tokens") or 0
     tokens = (usage["input_tokens"] - cached - written, cached, written, usage["output_tokens"])
-    cost = sum((Decimal(price) * count for price, count in zip(row, tokens, strict=True)), Decimal(0)) / 1_000_000
-    return cost + USD_PER_WEB_SEARCH * (searches or 0)
+    return sum((Decimal(price) * count for price, count in zip(row, tokens, strict=True)), Decimal(0)) / 1_000_000
