@@ -3,10 +3,12 @@
 Loads the `openai` package; `calling.py` makes these.
 """
 
+import atexit
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Final, Generic, NoReturn, Self, TypeVar
+from typing import Any, Final, Generic, NoReturn, Self, TypeVar, cast
+from weakref import WeakSet
 
 import openai
 from openai.types.responses import Response as OpenAIResponse
@@ -59,6 +61,7 @@ class _Streamed(Generic[_Events]):
         self._request = request
         self._terminal: Any = None
         self._is_closed = False
+        self._is_over = False
 
     @property
     def call_id(self) -> str:
@@ -74,26 +77,31 @@ class _Streamed(Generic[_Events]):
     @property
     def cost_usd(self) -> Decimal | None:
         """What the call cost, once the stream has been read to its end; None before, and where it is not known."""
-        return _usd(self._exchange)
+        return _usd(self._exchange) if self._is_over else None
 
     @property
     def cost_state(self) -> str | None:
         """`billed`, `estimated` or `unknown`, once the stream has been read to its end; None before."""
-        return _state(self._exchange)
+        return _state(self._exchange) if self._is_over else None
 
     def _seen(self, event: ResponseStreamEvent) -> ResponseStreamEvent:
         if event.type in _TERMINALS:
             self._terminal = event
         return event
 
-    def _require_terminal(self) -> None:
-        if self._terminal is None and not self._is_closed:
-            self._is_closed = True
+    def _end(self) -> None:
+        """Note the end; a stream that nobody closed and that had no terminal event was broken off."""
+        is_first, self._is_over = not self._is_over, True
+        if is_first and self._terminal is None and not self._is_closed:
             _broken_off(self._request)
 
 
 class ResponseStream(_Streamed[openai.Stream[ResponseStreamEvent]]):
     """A stream of the API's events. Read it to its end, or close it: closing ends the call at the upstream, too."""
+
+    def __init__(self, events: openai.Stream[ResponseStreamEvent], exchange: Exchange, request: Any) -> None:
+        super().__init__(events, exchange, request)
+        _unfinished.add(self)
 
     def __iter__(self) -> Iterator[ResponseStreamEvent]:
         return self
@@ -108,13 +116,21 @@ class ResponseStream(_Streamed[openai.Stream[ResponseStreamEvent]]):
         try:
             return self._seen(next(self._events))
         except StopIteration:
-            self._require_terminal()
+            self._end()
+            raise
+        except Exception:
+            self._is_over = True
             raise
 
     def close(self) -> None:
         """Want nothing more of it."""
-        self._is_closed = True
+        self._is_closed = self._is_over = True
         self._events.close()
+
+    def let_go(self) -> None:
+        """Give up the package's generator while it can still end itself: not after the interpreter has begun to."""
+        self.close()
+        self._events = cast("Any", iter(()))
 
     def __enter__(self) -> Self:
         return self
@@ -136,12 +152,15 @@ class AsyncResponseStream(_Streamed[openai.AsyncStream[ResponseStreamEvent]]):
         try:
             return self._seen(await self._events.__anext__())
         except StopAsyncIteration:
-            self._require_terminal()
+            self._end()
+            raise
+        except Exception:
+            self._is_over = True
             raise
 
     async def close(self) -> None:
         """Want nothing more of it."""
-        self._is_closed = True
+        self._is_closed = self._is_over = True
         await self._events.close()
 
     async def __aenter__(self) -> Self:
@@ -151,6 +170,15 @@ class AsyncResponseStream(_Streamed[openai.AsyncStream[ResponseStreamEvent]]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+_unfinished: WeakSet[ResponseStream] = WeakSet()
+
+
+@atexit.register
+def _let_go_of_streams() -> None:
+    for stream in list(_unfinished):
+        stream.let_go()
 
 
 def _again(carried: OpenAIResponse) -> Response:
