@@ -11,8 +11,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -24,6 +25,9 @@ from api.calls import Calls, path_of_call
 from api.config import Config
 from api.context import Context
 from api.keyring import CachedKeyring
+from api.metrics.instruments import make_instruments
+from api.metrics.vitals import Vitals
+from api.observing import CallObserver
 from api.prices import load_prices
 from api.version import VERSION
 from api.web import make_web
@@ -35,6 +39,7 @@ from ledger.postgres.migrate import check
 from llm.deployment import Deployment
 from llm.engine import Engine, EngineSettings
 from llm.http_proxy import proxy_for
+from llm.outcome import Observer
 from llm.relay import RelaySettings
 from llm.router import Router, Routing
 from llm.upstream_http import HttpUpstream
@@ -64,13 +69,18 @@ class Application:
         parent_pid: int | None = None,
         *,
         owns_process: bool = False,
+        metrics_dir: Path | None = None,
     ) -> None:
-        """`parent_pid`: of whom this is a worker; `owns_process`: nothing else lives in it, so its memory is tuned."""
+        """`parent_pid`: of whom this is a worker; `owns_process`: nothing else lives in it, so its memory is tuned.
+
+        `metrics_dir`: where all workers count; None for a process that serves alone.
+        """
         self.config = config
         self._owns_process = owns_process
         self._url = database_url
         self._master_key = master_key
         self._parent_pid = parent_pid
+        self._instruments = make_instruments(config, database_url, metrics_dir)
         self._web = make_web()
         self._calls: Calls | None = None
         self._context: Context | None = None
@@ -88,11 +98,21 @@ class Application:
             if path is not None and self._calls is not None:
                 await self._calls.serve(scope, receive, send, path)
                 return
-            await self._web(scope, receive, send)
+            await self._web(scope, receive, self._counted(send))
         elif scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": "WebSockets are not served here"})
+
+    def _counted(self, send: Send) -> Send:
+        """Return `send` for a request that is no call, its answer counted."""
+
+        async def counted(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self._instruments.meter.administered(message["status"])
+            await send(message)
+
+        return counted
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -169,9 +189,13 @@ class Application:
     def _wire(self, book: Book, deployments: Iterable[Deployment]) -> None:
         keyring = CachedKeyring(self._url)
         authenticator = Authenticator(self._master_key, keyring)
-        engine_of_calls = make_engine(self.config, deployments, self._upstream, book)
+        observer = CallObserver(self._instruments.meter)
+        engine_of_calls = make_engine(self.config, deployments, self._upstream, book, observer)
+        vitals = Vitals(self._instruments.cells, book, engine_of_calls)
         self._affinity = Affinity(self._url, engine_of_calls)
-        self._calls = Calls(book, engine_of_calls, authenticator, keyring, self._affinity, self.config.general)
+        self._calls = Calls(
+            book, engine_of_calls, authenticator, keyring, self._affinity, self.config.general, observer
+        )
         self._context = Context(
             config=self.config,
             book=book,
@@ -179,9 +203,12 @@ class Application:
             authenticator=authenticator,
             keyring=keyring,
             engine=engine_of_calls,
+            instruments=self._instruments,
+            vitals=vitals,
         )
         self._web.state.context = self._context
         self._tasks.append(asyncio.create_task(keyring.run(), name="keys"))
+        self._tasks.append(asyncio.create_task(vitals.run(), name="vitals"))
         if self._parent_pid is not None:
             self._tasks.append(asyncio.create_task(_follow_parent(self._parent_pid), name="parent"))
 
@@ -222,6 +249,7 @@ class Application:
         if self._affinity is not None:
             await self._affinity.close()
         await self._context.reads.dispose()
+        self._instruments.lag.close()
         self._calls = self._context = None
         self._leave_signals()
 
@@ -256,7 +284,9 @@ def deployment_of(entry: Any, config: Config) -> Deployment:
     )
 
 
-def make_engine(config: Config, deployments: Iterable[Deployment], upstream: HttpUpstream, book: Book) -> Engine:
+def make_engine(
+    config: Config, deployments: Iterable[Deployment], upstream: HttpUpstream, book: Book, observer: Observer
+) -> Engine:
     """Return an engine as the config says."""
     general = config.general
     routing = Routing(
@@ -276,7 +306,7 @@ def make_engine(config: Config, deployments: Iterable[Deployment], upstream: Htt
         drain_timeout_s=general.drain_timeout_s,
     )
     router = Router(deployments, routing, random.Random())  # noqa: S311 - spreads load, guards nothing
-    return Engine(router, upstream, MockUpstream(), lambda: book.prices, book, settings)
+    return Engine(router, upstream, MockUpstream(), lambda: book.prices, book, settings, observer)
 
 
 def _config_facts(config: Config) -> dict[str, Any]:

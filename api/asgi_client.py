@@ -99,6 +99,10 @@ class AsgiClient:
         self._began_s = began_s
         self._is_done = False
 
+    def elapsed_us(self) -> int:
+        """Return the microseconds since the request came."""
+        return int((time.monotonic() - self._began_s) * 1_000_000)
+
     async def watch(self) -> None:
         """Wait until the client leaves; run beside the call and cancelled at its end."""
         while True:
@@ -154,6 +158,6 @@ class AsgiClient:
             own.append(("x-llm-response-cost", head.cost_usd))
         if self.key_spend is not None:
             own.append(("x-llm-key-spend", self.key_spend))
-        overhead_us = int((time.monotonic() - self._began_s) * 1_000_000) - head.upstream_us
+        overhead_us = self.elapsed_us() - head.upstream_us
         own.append(("x-llm-overhead-duration-ms", f"{max(0, overhead_us) / 1_000:.3f}"))
         return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in (*head.headers, *own)]

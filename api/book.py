@@ -58,6 +58,8 @@ class Book:
         self.projector = Projector(url, self._wake)
         self.watch = Watch(url, self.estimate, lease_s=lease_s, own=self._own, lost=self._lost)
         self.prices = PriceBook()
+        #: Corrections of a cost that recovery had to guess, booked by this process so far.
+        self.corrections = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -151,6 +153,7 @@ class Book:
         money = correction(accumulate(costs[0], costs[1:]), charge)
         facts = cost_corrected(money, attempt=attempt, revision=revision, dims=costs[0]["dims"], actor="proxy")
         await self.journals.record_of_call(call_id, version + 1, COST_CORRECTED, facts)
+        self.corrections += 1
         return True
 
     async def close(self, timeout_s: float) -> None:

@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from typing import Any, Final
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -20,6 +21,7 @@ from api.config_settings import STORE_BODIES, GeneralSettings
 from api.errors import ApiFailure, bad_request, unavailable
 from api.identity import end_user_of, tags_of_call
 from api.keyring import CachedKeyring
+from api.observing import CallObserver
 from ledger.errors import FencedError, LedgerUnavailableError
 from ledger.events import CALL_RECEIVED, CALL_REJECTED
 from llm.attempt import Call
@@ -31,6 +33,7 @@ from llm.estimates import is_billable
 from llm.headers import of_request
 from llm.json_text import JsonError
 from llm.masking import mask_secrets
+from llm.outcome import Outcome
 from llm.record import Record
 from llm.relay import withheld
 from llm.request import ClientRequest, read_client_request
@@ -73,6 +76,7 @@ class Calls:
         keyring: CachedKeyring,
         affinity: Affinity,
         general: GeneralSettings,
+        observer: CallObserver,
     ) -> None:
         self._book = book
         self._engine = engine
@@ -81,6 +85,7 @@ class Calls:
         self._affinity = affinity
         self._general = general
         self._max_request_bytes = general.max_request_bytes
+        self._observer = observer
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """Serve one call to its end."""
@@ -93,7 +98,7 @@ class Calls:
             given = dict(headers)
             body = await read_body(receive, given.get("content-length", ""), self._max_request_bytes)
         except ApiFailure as failure:
-            await _refuse(client, failure.error)
+            await self._turn_away(client, failure.error)
             return
         except ClientGoneError:
             return
@@ -102,7 +107,7 @@ class Calls:
         try:
             record: Record = self._book.begin_call(call_id)
         except LedgerUnavailableError:
-            await _refuse(client, LEDGER_UNAVAILABLE)
+            await self._turn_away(client, LEDGER_UNAVAILABLE)
             return
         if not keeps_bodies(self._general.store_bodies, caller, given.get(STORE_BODIES_HEADER)):
             record = RecordWithoutBodies(record)
@@ -111,13 +116,18 @@ class Calls:
             await self._serve(scope, path, headers, body, caller, record, client)
         except FencedError:
             record.close()
-            await _refuse(client, LEDGER_UNAVAILABLE)
+            await self._turn_away(client, LEDGER_UNAVAILABLE)
         except Exception:  # the edge: a fault of this program before the engine took the call
             logger.exception("call %s failed before it was forwarded", call_id)
             record.close()
-            await _refuse(client, INTERNAL)
+            await self._turn_away(client, INTERNAL)
         finally:
             watch.cancel()
+
+    async def _turn_away(self, client: AsgiClient, error: ApiError) -> None:
+        """Refuse what did not become a call: nothing tells of it in the book."""
+        self._observer.refused(error.status)
+        await _refuse(client, error)
 
     def _require_ledger(self) -> None:
         try:
@@ -145,6 +155,7 @@ class Calls:
             pinned = await self._affinity.pinned(request, caller)
         except ApiFailure as failure:
             await _reject(record, client, facts, body, failure.error)
+            self._observer.ended(_rejected(call_id=record.call_id, facts=facts, error=failure.error, client=client))
             return
         await record_received(record, facts, request)
         call = Call(record, request, client, facts, is_billable(method, path), pinned)
@@ -277,6 +288,26 @@ async def _reject(record: Record, client: AsgiClient, facts: dict[str, Any], bod
         error = LEDGER_UNAVAILABLE
     record.close()
     await _refuse(client, error)
+
+
+def _rejected(*, call_id: UUID, facts: dict[str, Any], error: ApiError, client: AsgiClient) -> Outcome:
+    return Outcome(
+        call_id=call_id,
+        key_id=facts["key_id"],
+        model=facts["model"],
+        deployment_id="",
+        is_stream=facts["stream"],
+        terminal=CALL_REJECTED,
+        status=error.status,
+        charge=None,
+        attempts=0,
+        chunks=0,
+        request_bytes=facts["body_bytes"],
+        answer_bytes=0,
+        first_chunk_us=None,
+        upstream_us=0,
+        duration_us=client.elapsed_us(),
+    )
 
 
 async def _refuse(client: AsgiClient, error: ApiError) -> None:

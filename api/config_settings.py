@@ -47,6 +47,7 @@ class GeneralSettings:
     journal_max_age_s: float = 21_600.0
     api_description: str = "open"
     """Who may read /openapi.json and /docs: everybody, whoever has a key (`key`), or nobody (`off`)."""
+    metrics_require_key: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def read_general(table: Table | None) -> GeneralSettings:
         journal_max_events=table.integer("journal_max_events", default.journal_max_events, minimum=1000),
         journal_max_age_s=table.seconds("journal_max_age_s", default.journal_max_age_s, minimum_s=60.0),
         api_description=table.choice("api_description", ("open", "key", "off"), default.api_description),
+        metrics_require_key=table.boolean("metrics_require_key", default=default.metrics_require_key),
     )
     if settings.call_buffer_bytes > settings.buffer_bytes:
         table.mistake(

@@ -10,6 +10,8 @@ from api.book import Book
 from api.config import Config
 from api.errors import forbidden
 from api.keyring import CachedKeyring
+from api.metrics.instruments import Instruments
+from api.metrics.vitals import Vitals
 from llm.engine import Engine
 
 
@@ -25,6 +27,8 @@ class Context:
     authenticator: Authenticator
     keyring: CachedKeyring
     engine: Engine
+    instruments: Instruments
+    vitals: Vitals
 
 
 def context(request: Request) -> Context:
@@ -64,3 +68,13 @@ async def reader(request: Request) -> Caller:
     if not who.may_read_all:
         raise forbidden("Only the master key, or a key with the permission view or admin, may do this.")
     return who
+
+
+async def metrics_reader(request: Request) -> None:
+    """Let those in who may read everything, or everybody where the config says so; a FastAPI dependency.
+
+    Raises:
+        ApiFailure: as `reader`.
+    """
+    if context(request).config.general.metrics_require_key:
+        await reader(request)

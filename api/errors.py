@@ -9,7 +9,7 @@ from llm.errors import ApiError
 
 SERVED = (
     "POST /responses and what lies below it (also under /v1 and /openai/v1), /models, /health/*, /key/*, /spend/*, "
-    "/global/spend/report, /customer/info, /ledger/calls/*"
+    "/global/spend/report, /customer/info, /ledger/calls/*, /metrics"
 )
 
 

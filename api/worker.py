@@ -16,19 +16,21 @@ from api.settings import Settings
 _CONFIG: Final = "RESPONSES_LEDGER_WORKER_CONFIG"
 _DATABASE: Final = "RESPONSES_LEDGER_WORKER_DATABASE_URL"
 _MASTER_KEY: Final = "RESPONSES_LEDGER_WORKER_MASTER_KEY"
+_METRICS: Final = "RESPONSES_LEDGER_WORKER_METRICS_DIR"
 _PARENT: Final = "RESPONSES_LEDGER_WORKER_PARENT"
 
 #: What `uvicorn` is told to make in each worker.
 FACTORY: Final = "api.worker:make_application"
 
 
-def hand_over(config_file: Path, database_url: str, master_key: str) -> None:
+def hand_over(config_file: Path, database_url: str, master_key: str, metrics_dir: Path) -> None:
     """Put into this process's environment, which workers inherit, what they need."""
     os.environ.update(
         {
             _CONFIG: str(config_file.absolute()),
             _DATABASE: database_url,
             _MASTER_KEY: master_key,
+            _METRICS: str(metrics_dir),
             _PARENT: str(os.getpid()),
         }
     )
@@ -40,7 +42,14 @@ def make_application() -> Application:
     environ = Settings.read().environ
     config = load(Path(environ[_CONFIG]), environ)
     parent_pid = int(environ[_PARENT])
-    return Application(config, environ[_DATABASE], environ[_MASTER_KEY], parent_pid, owns_process=True)
+    return Application(
+        config,
+        environ[_DATABASE],
+        environ[_MASTER_KEY],
+        parent_pid,
+        owns_process=True,
+        metrics_dir=Path(environ[_METRICS]),
+    )
 
 
 def set_up_logging() -> None:

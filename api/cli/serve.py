@@ -27,6 +27,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 from api.app import Application
 from api.config import Config, load
 from api.config_nodes import ConfigError
+from api.metrics.cells import shared_directory
 from api.settings import Settings
 from api.version import DISTRIBUTION
 from api.worker import FACTORY, hand_over, set_up_logging
@@ -146,10 +147,11 @@ def _run(options: ServeOptions, prepared: Prepared, listener: socket.socket) -> 
         ready.start()
         server.run(sockets=[listener])
         return 0 if server.started else 1
-    hand_over(options.config_file, prepared.database_url, prepared.master_key)
-    config = _uvicorn(FACTORY, prepared, workers=options.num_workers)
-    ready.start()
-    _Workers(config, sockets=[listener]).run()
+    with shared_directory() as metrics_dir:
+        hand_over(options.config_file, prepared.database_url, prepared.master_key, metrics_dir)
+        config = _uvicorn(FACTORY, prepared, workers=options.num_workers)
+        ready.start()
+        _Workers(config, sockets=[listener]).run()
     return 0
 
 

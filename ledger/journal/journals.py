@@ -21,6 +21,7 @@ from ledger.errors import FencedError, LedgerUnavailableError
 from ledger.events import JOURNAL_OPENED, Position
 from ledger.journal.backend import connect_writer
 from ledger.journal.call_log import CallLog
+from ledger.journal.tally import Tally
 from ledger.journal.writer import Writer
 from ledger.postgres.connect import CONNECTION_LOST, connect
 
@@ -80,6 +81,8 @@ class Journals:
         self._closing = False
         self._wake = asyncio.Event()
         self.lost_tails: list[UUID] = []
+        #: What all journals of this process have done so far.
+        self.tally = Tally()
 
     async def open(self) -> None:
         """Open the first journal and begin to beat the heart.
@@ -134,6 +137,26 @@ class Journals:
     def pending_bytes(self) -> int:
         """Bytes of all journals of this process that are not yet durable."""
         return sum(writer.pending_bytes for writer in self._writers())
+
+    @property
+    def queued_events(self) -> int:
+        """Events of all journals of this process that are not yet durable."""
+        return sum(writer.queued_events for writer in self._writers())
+
+    @property
+    def open_calls(self) -> int:
+        """Calls that this process has begun to record and that have not ended."""
+        return sum(writer.open_calls for writer in self._writers())
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether nothing of the current journal becomes durable."""
+        return self._current is not None and self._current.is_stalled
+
+    @property
+    def count(self) -> int:
+        """How many journals this process writes."""
+        return len(self._writers())
 
     def _writers(self) -> list[Writer]:
         return [*self._older, *([] if self._current is None else [self._current])]
@@ -216,7 +239,7 @@ class Journals:
         except BaseException:
             connection.terminate()
             raise
-        writer = Writer(self._url, journal_id, connection, backend, self._on_flush)
+        writer = Writer(self._url, journal_id, connection, backend, self._on_flush, self.tally)
         links = [[str(head["journal_id"]), head["seq"], head["chain"]] for head in heads]
         entry = writer.append(None, None, JOURNAL_OPENED.encode(), encode_facts({**self._identity, "links": links}))
         writer.start()

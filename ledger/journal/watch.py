@@ -77,6 +77,9 @@ class Watch:
         self._observations = Observations(lease_s)
         self._connection: asyncpg.Connection | None = None
         self._lost_tails: set[UUID] = set()
+        #: Journals that this process has taken over so far, and calls that it has closed as abandoned.
+        self.takeovers = 0
+        self.abandoned_calls = 0
 
     async def recover_at_start(self) -> int:
         """Take over the journals of this machine's ended processes at once; return how many. Others wait for the lease.
@@ -118,11 +121,15 @@ class Watch:
         One that cannot be taken over keeps nobody from the others; the next look tries again.
         """
         try:
-            return (await take_over(self._url, journal_id, self._estimate, reason)).won
+            takeover = await take_over(self._url, journal_id, self._estimate, reason)
         except (*CONNECTION_LOST, asyncpg.PostgresError, TakeoverError) as error:
             logger.warning("journal %s: not taken over: %s: %s", journal_id, type(error).__name__, error)
         except Exception:  # an estimate is others' code, and a fault in it must not end the watch over all journals
             logger.exception("journal %s: not taken over", journal_id)
+        else:
+            self.takeovers += takeover.won
+            self.abandoned_calls += takeover.abandoned
+            return takeover.won
         return None
 
     async def _open_journals(self) -> list[asyncpg.Record]:

@@ -19,6 +19,7 @@ from ledger.events import JOURNAL_SEALED
 from ledger.journal.backend import Backend, connect_writer
 from ledger.journal.outbox import Outbox, Verdict
 from ledger.journal.rows import COLUMNS, Entry, Owner
+from ledger.journal.tally import Tally
 from ledger.postgres.connect import CONNECTION_LOST
 
 logger = logging.getLogger(__name__)
@@ -52,11 +53,13 @@ class Writer:
         connection: asyncpg.Connection,
         backend: Backend,
         on_flush: Callable[[], None],
+        tally: Tally | None = None,
     ) -> None:
         self.journal_id = journal_id
         self.opened_at = time.monotonic()
         self.open_calls = 0
-        self.flushes = 0
+        #: Shared with the process's other writers.
+        self.tally = tally or Tally()
         #: Why the journal takes nothing more; None while it does.
         self.fenced: str | None = None
         #: Whether that is because acknowledged events are no longer in the database.
@@ -85,6 +88,11 @@ class Writer:
     def pending_bytes(self) -> int:
         """Bytes appended and not yet durable."""
         return self._outbox.pending_bytes
+
+    @property
+    def queued_events(self) -> int:
+        """Events appended and not yet durable."""
+        return self._outbox.last_seq - self._outbox.acknowledged_seq
 
     @property
     def last_seq(self) -> int:
@@ -215,7 +223,9 @@ class Writer:
 
     def _acknowledge(self) -> None:
         batch = self._outbox.acknowledge()
-        self.flushes += 1
+        # One that was found to be committed after a reconnect has no duration of its own.
+        began_s = self._flush_began or time.monotonic()
+        self.tally.flushed(len(batch.entries), batch.size, int((time.monotonic() - began_s) * 1_000_000))
         self._failures = 0
         if self._disconnected_at is not None:
             logger.warning("journal %s: the database is back after %.1f s", self.journal_id, self.disconnected_s)
@@ -254,6 +264,7 @@ class Writer:
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
             self._lost(error)
             return
+        self.tally.reconnects += 1
         await self._reconcile()
 
     async def _reconcile(self) -> Verdict | None:
@@ -291,6 +302,7 @@ class Writer:
             self._work.set()
 
     def _fence(self, reason: str) -> None:
+        self.tally.fenced += 1
         logger.error("%s; a new journal will be opened, the calls of this one are cut", reason)
         self._refuse(reason)
         self._on_flush()

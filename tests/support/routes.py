@@ -20,6 +20,8 @@ from api.book import Book
 from api.config import parse
 from api.context import Context
 from api.keyring import CachedKeyring
+from api.metrics.instruments import make_instruments
+from api.metrics.vitals import Vitals
 from api.web import make_web
 from ledger.journal.journals import JournalSettings
 from ledger.postgres.connect import engine as make_reads
@@ -90,19 +92,25 @@ async def proxy_at(url: str, reads: AsyncEngine | None = None) -> AsyncGenerator
     await book.open()
     reads = reads or make_reads(url, purpose="reports", statement_timeout="10s")
     keyring = CachedKeyring(url)
+    config = parse(_CONFIG, "test", {})
+    instruments = make_instruments(config, url)
+    engine = engine_of(book)
     context = Context(
-        config=parse(_CONFIG, "test", {}),
+        config=config,
         book=book,
         reads=reads,
         authenticator=Authenticator(MASTER_KEY, keyring),
         keyring=keyring,
-        engine=engine_of(book),
+        engine=engine,
+        instruments=instruments,
+        vitals=Vitals(instruments.cells, book, engine),
     )
     try:
         web = make_web()
         web.state.context = context
         yield Proxy(context, web)
     finally:
+        instruments.close()
         await keyring.close()
         await context.reads.dispose()
         await book.close(5.0)

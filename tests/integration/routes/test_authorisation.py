@@ -6,7 +6,15 @@ from api.web import _routers
 from tests.support.routes import Proxy, refusal
 
 OPEN = {"/health/liveliness", "/health/liveness", "/health/readiness", "/openapi.json", "/docs"}
-ADMINISTRATORS = {"/key/generate", "/key/block", "/key/unblock", "/key/delete", "/key/list", "/ledger/events"}
+ADMINISTRATORS = {
+    "/key/generate",
+    "/key/block",
+    "/key/unblock",
+    "/key/delete",
+    "/key/list",
+    "/ledger/events",
+    "/metrics",
+}
 
 
 def _routes() -> list[tuple[str, str]]:
