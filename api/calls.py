@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from api.affinity import Affinity
 from api.asgi_client import AsgiClient, ClientGoneError, Receive, Scope, Send, headers_of, read_body
-from api.auth import Authenticator, Caller
+from api.auth import Authenticator, Caller, presented_key
 from api.book import Book
 from api.config_settings import STORE_BODIES, GeneralSettings
 from api.errors import ApiFailure, bad_request, unavailable
@@ -32,7 +32,7 @@ from llm.errors import INTERNAL, LEDGER_UNAVAILABLE, ApiError
 from llm.estimates import is_billable
 from llm.headers import of_request
 from llm.json_text import JsonError
-from llm.masking import mask_secrets
+from llm.masking import mask_query, mask_secrets, mask_text
 from llm.outcome import Outcome
 from llm.record import Record
 from llm.relay import withheld
@@ -218,12 +218,13 @@ def received_facts(
     """Return what is known of a call before its body is read."""
     address = scope.get("client")
     given = dict(headers)
+    key = presented_key(headers)
     retry = given.get("x-stainless-retry-count", "")
     return {
         "method": scope["method"],
         "path": path,
-        "query": scope.get("query_string", b"").decode("latin-1")[:_QUERY_CHARS_MAX],
-        "headers": of_request(headers),
+        "query": mask_query(scope.get("query_string", b"").decode("latin-1"), key)[:_QUERY_CHARS_MAX],
+        "headers": [[name, mask_text(value, key)] for name, value in of_request(headers)],
         "key_id": caller.key_id,
         "key_alias": caller.key_alias,
         "org": caller.org,

@@ -26,6 +26,7 @@ from llm.attempt import Attempt, Call
 from llm.client import Head
 from llm.ending import Ending, text_fact
 from llm.errors import LEDGER_UNAVAILABLE, ApiError
+from llm.masking import mask_query, mask_text
 from llm.outcome import Observer, Outcome
 from llm.record import Bookkeeper
 from llm.upstream import UpstreamAnswer, UpstreamRequest
@@ -62,7 +63,7 @@ class CallBook:
             "deployment": deployment.deployment_id,
             "model": deployment.model_name,
             "upstream_model": deployment.upstream_model,
-            "url": "mock" if deployment.mock_response is not None else outgoing.url,
+            "url": "mock" if deployment.mock_response is not None else _shown_url(outgoing),
             "sent_sha256": sha256(outgoing.body).hexdigest(),
             "sent_bytes": len(outgoing.body),
             "settles": "answer",
@@ -75,10 +76,11 @@ class CallBook:
     def answered(self, attempt: Attempt, answer: UpstreamAnswer) -> None:
         """Enqueue `attempt.answered`: the head of the answer."""
         attempt.http_status = answer.status
+        key = attempt.deployment.api_key
         facts = {
             "attempt": attempt.number,
             "status": answer.status,
-            "headers": header_rules.of_answer(answer.headers),
+            "headers": [[name, mask_text(value, key)] for name, value in header_rules.of_answer(answer.headers)],
             "upstream_request_id": header_rules.find(answer.headers, "x-request-id"),
             "latency_us": since_us(attempt),
         }
@@ -89,7 +91,7 @@ class CallBook:
         facts = {
             "attempt": attempt.number,
             "reason": reason,
-            "message": message[:_MESSAGE_CHARS_MAX],
+            "message": mask_text(message, attempt.deployment.api_key)[:_MESSAGE_CHARS_MAX],
             "status": attempt.http_status,
             "sent": sent,
         }
@@ -134,7 +136,7 @@ class CallBook:
             "first_chunk_us": attempt.first_chunk_us,
             "duration_us": self._call.elapsed_us(),
             "delivered": not (self._call.client.is_gone or attempt.is_cut_off),
-            "error": ending.error,
+            "error": _masked_error(ending, attempt),
         }
         self._note_end(ending.type, attempt.http_status)
         try:
@@ -203,6 +205,17 @@ class CallBook:
             upstream_us=call.upstream_us,
             duration_us=call.elapsed_us(),
         )
+
+
+def _shown_url(outgoing: UpstreamRequest) -> str:
+    """Return where a request goes, without credentials that the address or the query may hold."""
+    query = mask_query(outgoing.query)
+    return f"{outgoing.deployment.shown_base}{outgoing.path}{'?' if query else ''}{query}"
+
+
+def _masked_error(ending: Ending, attempt: Attempt) -> dict[str, str] | None:
+    key = attempt.deployment.api_key
+    return None if ending.error is None else {name: mask_text(text, key) for name, text in ending.error.items()}
 
 
 def head_of(attempt: Attempt, answer: UpstreamAnswer) -> Head:

@@ -24,3 +24,10 @@ class Deployment:
     #: The region of a regional endpoint, where tokens may be dearer; "" for none.
     region: str = ""
     prices: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def shown_base(self) -> str:
+        """`api_base` without a user and password in it: as the book, errors and logs may show it."""
+        scheme, mark, rest = self.api_base.partition("://")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}" if mark else self.api_base

@@ -261,7 +261,7 @@ class Engine:
         ending = of_plain(plain.answer.status, plain.decoded, attempt.pricing)
         charge = ending.charge or _nothing_known(attempt)
         try:
-            await record_body(call.record, attempt.number, plain)
+            await record_body(call.record, attempt.number, plain, attempt.deployment.api_key)
             book.failed(attempt, "status", (ending.error or {}).get("message", ""), sent=True)
             book.charged(attempt, charge, final=False)
         except FencedError:
@@ -275,7 +275,7 @@ class Engine:
         ending = of_plain(plain.answer.status, plain.decoded, attempt.pricing)
         charge = ending.charge or _nothing_known(attempt)
         try:
-            await record_body(call.record, attempt.number, plain)
+            await record_body(call.record, attempt.number, plain, attempt.deployment.api_key)
         except FencedError:
             book.settle(attempt, charge)
             raise

@@ -7,11 +7,16 @@ still reads as what was sent. Upstream and client keys travel in headers and are
 import re
 from collections.abc import Collection
 
-from llm.json_spans import ANY, Members, Path, Span, find_spans, splice
+from llm.json_spans import ANY, Members, Path, Span, find_spans, scan_object, splice
 from llm.json_text import read_json
 from llm.sse import data_spans
 
-PLACEHOLDER = b'"[masked]"'
+MASKED = "[masked]"
+PLACEHOLDER = f'"{MASKED}"'.encode()
+KEY_CHARS_MIN = 8
+"""A shorter key is a dummy, and would be found in words."""
+
+_CREDENTIAL = re.compile(r"(?i)(?<![^&?])([^=&]*(?:key|token|auth|secret|password|signature|credential)[^=&]*)=[^&]*")
 
 # An MCP tool carries its token and headers, a container's network policy its domain secrets. Tools stand in the
 # request, in the echo of an answer, inside items (additional_tools, tool_search_output) and inside a namespace tool.
@@ -21,14 +26,18 @@ _IN_TOOL: tuple[Path, ...] = (
     ("container", "network_policy", "domain_secrets", ANY, "value"),
     ("environment", "network_policy", "domain_secrets", ANY, "value"),
 )
-_TOOL: tuple[Path, ...] = (("tools", ANY), ("tools", ANY, "tools", ANY))
+#: Tools, tools of a namespace, and one level more than is known.
+_TOOL: tuple[Path, ...] = tuple(("tools", ANY) * depth for depth in (1, 2, 3))
 _HOLDER: tuple[Path, ...] = (
     (),
     ("input", ANY),
+    ("instructions", ANY),
     ("output", ANY),
+    ("data", ANY),  # a page of a response's input items
     ("item",),
     ("response",),
     ("response", "input", ANY),
+    ("response", "instructions", ANY),
     ("response", "output", ANY),
 )
 SECRET_PATHS: tuple[Path, ...] = tuple(
@@ -40,19 +49,20 @@ _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _REDACTED = "<redacted>"  # what OpenAI puts into its echo of such a value, seen in recorded answers
 
 
-def mask_secrets(body: bytes, members: Members | None = None) -> tuple[bytes, int]:
+def mask_secrets(body: bytes, members: Members | None = None, *, key: str = "") -> tuple[bytes, int]:
     """The JSON body with its secrets masked, and how many there were; the same object when there were none.
 
     Args:
         body: a request, an answer or the data of a stream event.
         members: what `scan_object(body)` returned, where the caller has it.
+        key: the deployment's, which an upstream may repeat in its refusal.
 
     Raises:
         JsonError: the body may hold a secret and is not JSON; it must not be stored then.
     """
     if not _may_hold_secret(body):
-        return body, 0
-    return mask_paths(body, SECRET_PATHS, members)
+        return _without_key(body, 0, key)
+    return _without_key(*mask_paths(body, SECRET_PATHS, members), key)
 
 
 def mask_paths(body: bytes, paths: Collection[Path], members: Members | None = None) -> tuple[bytes, int]:
@@ -65,27 +75,47 @@ def mask_paths(body: bytes, paths: Collection[Path], members: Members | None = N
     return splice(body, [(start, end, PLACEHOLDER) for start, end in spans]), len(spans)
 
 
-def mask_block(block: bytes) -> tuple[bytes, int]:
+def mask_block(block: bytes, key: str = "") -> tuple[bytes, int]:
     """An SSE block with the secrets of its JSON data masked, and how many; the same object when there were none.
 
     Raises:
         JsonError: the data may hold a secret and is not JSON; it must not be stored then.
     """
     if not _may_hold_secret(block):
-        return block, 0
+        return _without_key(block, 0, key)
     lines = data_spans(block)
     data = b"\n".join(block[start:end] for start, end in lines)
     spans = _secret_spans(data, SECRET_PATHS, None) if data.strip() not in {b"", b"[DONE]"} else []
     edits = [(_in_block(start, lines), _in_block(end, lines), PLACEHOLDER) for start, end in spans]
-    return splice(block, edits), len(edits)
+    return _without_key(splice(block, edits), len(edits), key)
+
+
+def mask_text(text: str, key: str) -> str:
+    """A text without the key that it may quote: what an upstream says of its refusal."""
+    return text.replace(key, MASKED) if len(key) >= KEY_CHARS_MIN and key in text else text
+
+
+def mask_query(query: str, key: str = "") -> str:
+    """A query without the values of parameters that are named like credentials, and without the client's key."""
+    return mask_text(_CREDENTIAL.sub(rf"\1={MASKED}", query), key)
+
+
+def _without_key(body: bytes, masked: int, key: str) -> tuple[bytes, int]:
+    if len(key) < KEY_CHARS_MIN or (spelt := key.encode()) not in body:
+        return body, masked
+    return body.replace(spelt, MASKED.encode()), masked + body.count(spelt)
 
 
 def _may_hold_secret(text: bytes) -> bool:
-    """Whether a key of `_IN_TOOL` may occur, in plain letters or escaped; asked of every block, hence unrolled."""
+    """Whether a key of `_IN_TOOL` may occur, in plain letters or escaped; asked of every block, hence unrolled.
+
+    JSON holds no NUL; a text in UTF-16, of which nothing can be seen here, is full of them.
+    """
     return (
         b"authorization" in text
         or b"headers" in text
         or b"domain_secrets" in text
+        or b"\0" in text
         or (b"\\u00" in text and _ESCAPED_LETTER.search(text) is not None)
     )
 
@@ -99,7 +129,8 @@ def _is_secret(raw: bytes) -> bool:
         return False
     value = read_json(raw)
     if isinstance(value, dict):
-        return any(part != _REDACTED for part in value.values())
+        # By members, not by names: of two with one name the first may hold the secret.
+        return any(read_json(raw[item.value_start : item.value_end]) != _REDACTED for item in scan_object(raw).items)
     return value not in (None, "", [], _REDACTED)
 
 

@@ -52,7 +52,7 @@ async def read_plain(answer: UpstreamAnswer, max_bytes: int) -> PlainAnswer:
         return PlainAnswer(answer, raw, None, coding)
 
 
-async def record_body(record: Record, attempt: int, plain: PlainAnswer) -> None:
+async def record_body(record: Record, attempt: int, plain: PlainAnswer, key: str = "") -> None:
     """Enqueue `body.received`: the bytes as they came, unless secrets had to be masked in them.
 
     Raises:
@@ -64,7 +64,7 @@ async def record_body(record: Record, attempt: int, plain: PlainAnswer) -> None:
         record.append(BODY_RECEIVED, facts, stored)
         return
     try:
-        masked_body, masked = mask_secrets(plain.raw if plain.decoded is None else plain.decoded)
+        masked_body, masked = mask_secrets(plain.raw if plain.decoded is None else plain.decoded, key=key)
     except JsonError:
         stored, facts = b"", {**facts, **withheld(plain.raw)}
     else:

@@ -124,7 +124,7 @@ class StreamRelay:
                 if later is not None and later.response is not None:
                     attempt.terminal = later
             (ready if attempt.terminal is None else attempt.held).append(block)
-            await record_chunk(record, block)
+            await record_chunk(record, block, attempt.deployment.api_key)
             self._count(block)
         if ready:
             await self._forward(b"".join(ready) if len(ready) > 1 else ready[0])
@@ -193,7 +193,8 @@ class StreamRelay:
             attempt.first_chunk_us = self._call.elapsed_us()
         facts = {"content_encoding": coding[:64]}
         try:
-            if record.keeps_bodies and self._call.received.get("masked"):
+            if record.keeps_bodies and (self._call.received.get("masked") or not self._call.is_billable):
+                # An answer that is read again may echo what an earlier request held.
                 record.append(CHUNK_RECEIVED, {**facts, **withheld(piece)}, b"")
             else:
                 await record.append_large(CHUNK_RECEIVED, facts, piece)
@@ -222,13 +223,13 @@ def _is_text_delta(block: bytes) -> bool:
     return block.find(b".delta\n", 7, _NAME_BYTES_MAX) > 0 and is_plain(block)
 
 
-async def record_chunk(record: Record, block: bytes) -> None:
+async def record_chunk(record: Record, block: bytes, key: str = "") -> None:
     """Enqueue a `chunk.received` for a block, with its secrets masked; a block that may hold one unread is withheld."""
     if not record.keeps_bodies:
         record.chunk(block)
         return
     try:
-        stored, masked = mask_block(block)
+        stored, masked = mask_block(block, key)
     except JsonError:
         record.append(CHUNK_RECEIVED, withheld(block), b"")
         return

@@ -109,12 +109,12 @@ class HttpUpstream:
                 proxy=self._proxies[deployment.api_base],
             )
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamError("connect", f"no connection to {deployment.api_base}", sent=False) from error
+            raise UpstreamError("connect", f"no connection to {deployment.shown_base}", sent=False) from error
         except aiohttp.ConnectionTimeoutError as error:
-            message = f"no connection to {deployment.api_base} in time"
+            message = f"no connection to {deployment.shown_base} in time"
             raise UpstreamError("connect", message, sent=False) from error
         except aiohttp.InvalidURL as error:
-            raise UpstreamError("connect", f"not a URL: {deployment.api_base}", sent=False) from error
+            raise UpstreamError("connect", f"not a URL: {deployment.shown_base}", sent=False) from error
         except TimeoutError as error:
             raise UpstreamError("timeout", f"no answer within {read_s:g} s", sent=True) from error
         except (aiohttp.ServerDisconnectedError, OSError) as error:

@@ -11,8 +11,10 @@ import pytest
 from ledger.journal.recovery import take_over
 from tests.acceptance.conftest import MakeProxy
 from tests.support.canary import tables_with
-from tests.support.proxy import Client, LocalProxy, configuration, deployment, read_until
+from tests.support.proxy import MASTER_KEY, Client, LocalProxy, configuration, deployment, read_until
 from tests.support.upstream import Upstream
+from tests.support.upstream.framing import plain
+from tests.support.upstream.framing import stream as streamed
 
 CANARY = "canary-6f21"
 #: Every member of a request that is not documented as kept, and unknown ones.
@@ -37,13 +39,7 @@ SAYS: dict[str, Any] = {
     "unknown": {CANARY: [CANARY]},
     CANARY: 1,
 }
-HEADERS: dict[str, Any] = {
-    "x_llm_note": CANARY,
-    "x_litellm_metadata": CANARY,
-    "x_secret": CANARY,
-    "cookie": CANARY,
-    "origin": CANARY,
-}
+HEADERS: dict[str, Any] = {"x_llm_note": CANARY, "x_litellm_metadata": CANARY, "cookie": CANARY, "x_y": CANARY}
 PATH = f"/v1/responses?note={CANARY}&{CANARY}=1"
 
 
@@ -148,3 +144,72 @@ async def test_bodies_are_left_out_where_config_or_request_says_so_and_never_put
     answer = await strict.client.send(request, x_llm_store_bodies="all")
     assert (await strict.book.ended(answer.call_id)).request == b""
     assert all(name != "x-llm-store-bodies" for seen in upstream.requests for name in seen.headers)
+
+
+SECRET = "secret-0d4e"  # noqa: S105 - a canary
+#: A secret wherever one is known to stand.
+POLICY = {"network_policy": {"type": "allowlist", "domain_secrets": [{"domain": "a", "name": "b", "value": SECRET}]}}
+MCP = {"type": "mcp", "server_label": "x", "authorization": SECRET, "headers": {"x-key": SECRET, "y": "z"}}
+HIDES: dict[str, Any] = {
+    "model": "gpt-4o",
+    "input": [{"type": "additional_tools", "tools": [MCP]}, {"type": "tool_search_output", "tools": [MCP]}],
+    "instructions": [{"type": "additional_tools", "tools": [MCP]}],
+    "tools": [
+        MCP,
+        {"type": "namespace", "tools": [MCP, {"type": "namespace", "tools": [MCP]}]},
+        {"type": "code_interpreter", "container": {"type": "auto", **POLICY}},
+        {"type": "shell", "environment": {"type": "container_auto", **POLICY}},
+    ],
+}
+
+
+async def test_secrets_are_nowhere_in_the_book_nor_in_the_log(
+    make_proxy: MakeProxy, upstream: Upstream, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    key = "sk-upstream-key-of-the-tests"
+    proxy = await make_proxy(
+        configuration([deployment("gpt-4o", f"{upstream.url}/v1", api_key=key)], router={"num_retries": 0})
+    )
+    issued = (await proxy.client.send({}, path="/key/generate")).json["key"]
+    headers: dict[str, Any] = {"cookie": SECRET, "x_api_key": SECRET, "x_llm_api_key": SECRET, "x_litellm_api_key": SECRET}
+    async with Client(proxy.url, issued) as client:
+        path = f"/v1/responses?api_key={issued}&token={SECRET}&note=kept"
+        for body in (HIDES, HIDES | {"stream": True}):
+            spelt = json.dumps(body).replace("authorization", "\\u0061uthorization").encode()
+            for sent in (body, spelt, gzip.compress(spelt)):
+                is_coded = isinstance(sent, bytes) and sent.startswith(b"\x1f\x8b")
+                coding: dict[str, Any] = {"content_encoding": "gzip"} if is_coded else {}
+                for model in (b"gpt-4o", b"gpt-no"):
+                    changed = sent if isinstance(sent, dict) else sent.replace(b"gpt-4o", model)
+                    answer = await client.send(changed, path=path, **headers, **coding)
+                    await proxy.book.ended(answer.call_id)
+            for script in ("failed_stream", "cut_stream"):
+                await client.send(body, path=path, **headers, x_script=script)
+        for text in (json.dumps(HIDES).encode("utf-16"), json.dumps(HIDES).encode()[:-9]):
+            assert (await client.send(text, path=path, **headers)).status == 400
+        upstream.script(_refusal(f"Incorrect API key provided: {key}."))
+        told = await client.send(HIDES)
+        upstream.script(_refusal(f"Incorrect API key provided: {key}.", stream=True))
+        await client.send(HIDES | {"stream": True})
+        upstream.script("cut_stream")
+        await client.send(HIDES | {"stream": True})
+        stored = (await client.send(HIDES)).json["id"]
+        for below in ("", "?stream=true", "/input_items"):
+            await client.send(method="GET", path=f"/v1/responses/{stored}{below}")
+    await proxy.client.send(HIDES)
+    await leave(proxy, upstream, HIDES)
+    await abandon(proxy, database_url, HIDES)
+    assert told.status == 401
+    for secret in (SECRET, key, issued, MASTER_KEY):
+        assert await tables_with(proxy.book, secret) == {}, secret
+        assert secret not in caplog.text
+    assert SECRET.encode() in upstream.requests[0].body
+
+
+def _refusal(message: str, *, stream: bool = False) -> Any:
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
+    if stream:
+        event = {"type": "error", "sequence_number": 0, "error": error}
+        return streamed(f"event: error\ndata: {json.dumps(event)}\n\n".encode())
+    return plain(json.dumps({"error": error}).encode(), status=401)

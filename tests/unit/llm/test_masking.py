@@ -6,7 +6,7 @@ import pytest
 
 from llm.json_spans import ANY, scan_object
 from llm.json_text import JsonError
-from llm.masking import mask_block, mask_paths, mask_secrets
+from llm.masking import mask_block, mask_paths, mask_query, mask_secrets, mask_text
 from llm.sse import BlockSplitter
 from tests.support.corpus import recorded_rows
 
@@ -29,6 +29,9 @@ CANARY = "canary-7f3a"
         '{"output":[{"type":"tool_search_output","tools":[{"authorization":"canary-7f3a"}]}]}',
         '{"response":{"tools":[{"authorization":"canary-7f3a"}]}}',
         '{"item":{"tools":[{"authorization":"canary-7f3a"}]}}',
+        '{"data":[{"type":"additional_tools","tools":[{"headers":{"a":"canary-7f3a"}}]}]}',
+        '{"instructions":[{"tools":[{"tools":[{"tools":[{"authorization":"canary-7f3a"}]}]}]}]}',
+        '{"tools":[{"headers":{"x":"canary-7f3a","x":"<redacted>"}}]}',
     ],
 )
 def test_mask_secrets_wherever_a_tool_stands_hides_its_secret(body: str) -> None:
@@ -71,6 +74,34 @@ def test_mask_secrets_where_nothing_is_secret_keeps_the_body(body: bytes) -> Non
 def test_mask_secrets_of_a_body_that_is_not_json_but_may_hold_one_raises() -> None:
     with pytest.raises(JsonError):
         mask_secrets(b'{"tools":[{"authorization":"canary"')
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_mask_secrets_of_what_cannot_be_read_here_raises(encoding: str) -> None:
+    with pytest.raises(JsonError):
+        mask_secrets('{"tools":[{"authorization":"canary-7f3a"}]}'.encode(encoding))
+
+
+def test_mask_secrets_masks_the_key_that_an_upstream_repeats() -> None:
+    refusal = b'{"error":{"message":"Incorrect API key provided: sk-upstream-1."}}'
+    masked = b'{"error":{"message":"Incorrect API key provided: [masked]."}}'
+    assert mask_secrets(refusal, key="sk-upstream-1") == (masked, 1)
+    assert mask_block(b"data: " + refusal + b"\n\n", "sk-upstream-1") == (b"data: " + masked + b"\n\n", 1)
+    assert mask_secrets(refusal, key="sk-") == mask_secrets(refusal) == (refusal, 0)
+    assert mask_text("no sk-upstream-1 here", "sk-upstream-1") == "no [masked] here"
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", ""),
+        ("stream=true&starting_after=4&include%5B%5D=x", "stream=true&starting_after=4&include%5B%5D=x"),
+        ("api_key=a&b=c&X-Token=d&sig=e", "api_key=[masked]&b=c&X-Token=[masked]&sig=e"),
+        ("note=sk-of-client-1&note=", "note=[masked]&note="),
+    ],
+)
+def test_mask_query_hides_credentials(query: str, shown: str) -> None:
+    assert mask_query(query, "sk-of-client-1") == shown
 
 
 def test_mask_block_with_data_over_several_lines_masks_across_them() -> None:
