@@ -19,8 +19,12 @@ _TEXT: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-@read_by_get(router, "/metrics", response_class=Response, responses=_TEXT, dependencies=[Depends(metrics_reader)])
-async def metrics(running: Annotated[Context, Depends(context)]) -> Response:
+@read_by_get(router, "/metrics", response_class=Response, responses=_TEXT)
+async def metrics(
+    running: Annotated[Context, Depends(context)],
+    # A parameter rather than an option of the route, since HEAD takes none of these.
+    _allowed: Annotated[None, Depends(metrics_reader)],
+) -> Response:
     """Tell how the proxy fares, in Prometheus' text format."""
     instruments = running.instruments
     lags = await instruments.lag.lags()
