@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final, Protocol
 
-from api.errors import forbidden, unauthorized
+from api.errors import ApiFailure, forbidden, unauthorized
 
 MASTER_KEY_ID: Final = "master"
 #: Where clients put their key, in the order in which they are looked at.
@@ -60,6 +60,14 @@ class KeyState:
     expires_at: datetime | None
 
 
+class KeyRefusedError(ApiFailure):
+    """A key that is known and not accepted now: whose it is goes into the book with the refusal."""
+
+    def __init__(self, failure: ApiFailure, caller: Caller) -> None:
+        super().__init__(failure.error)
+        self.caller = caller
+
+
 class Keyring(Protocol):
     """Finds keys by hash."""
 
@@ -84,7 +92,8 @@ class Authenticator:
         """Return who calls.
 
         Raises:
-            ApiFailure: no key (401), a wrong, expired or revoked one (401), a blocked one (403).
+            KeyRefusedError: a revoked or expired key (401), a blocked one (403).
+            ApiFailure: no key, or one that nobody has (401).
         """
         key = presented_key(headers)
         if not key:
@@ -97,13 +106,22 @@ class Authenticator:
         if hmac.compare_digest(hashed, self._master_hash):
             return Caller(MASTER_KEY_ID, key_alias=MASTER_KEY_ID, is_admin=True)
         state = await self._keyring.find(hashed)
-        if state is None or not hmac.compare_digest(hashed, state.key_hash) or state.revoked:
+        if state is None or not hmac.compare_digest(hashed, state.key_hash):
             raise unauthorized(f"Incorrect API key provided: {masked(key)}.")
-        if state.blocked:
-            raise forbidden(f"The key {masked(key)} is blocked.", "key_blocked")
-        if state.expires_at is not None and state.expires_at <= datetime.now(UTC):
-            raise unauthorized(f"The key {masked(key)} has expired.", "key_expired")
+        failure = _refusal(state, masked(key))
+        if failure is not None:
+            raise KeyRefusedError(failure, state.caller)
         return state.caller
+
+
+def _refusal(state: KeyState, shown: str) -> ApiFailure | None:
+    if state.revoked:
+        return unauthorized(f"Incorrect API key provided: {shown}.")
+    if state.blocked:
+        return forbidden(f"The key {shown} is blocked.", "key_blocked")
+    if state.expires_at is not None and state.expires_at <= datetime.now(UTC):
+        return unauthorized(f"The key {shown} has expired.", "key_expired")
+    return None
 
 
 def presented_key(headers: Iterable[tuple[str, str]]) -> str:

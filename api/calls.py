@@ -15,10 +15,10 @@ from uuid_utils.compat import uuid7
 
 from api.affinity import Affinity
 from api.asgi_client import AsgiClient, ClientGoneError, Receive, Scope, Send, headers_of, read_body
-from api.auth import Authenticator, Caller, presented_key
+from api.auth import Authenticator, Caller, KeyRefusedError, presented_key
 from api.book import Book
 from api.config_settings import STORE_BODIES, GeneralSettings
-from api.errors import ApiFailure, bad_request, unavailable
+from api.errors import ApiFailure, bad_request, unavailable, wrong_method
 from api.identity import end_user_of, tags_of_call
 from api.keyring import CachedKeyring
 from api.observing import CallObserver
@@ -30,7 +30,7 @@ from llm.encodings import BodyTooLarge, EncodingError, UnsupportedEncoding, deco
 from llm.engine import Engine
 from llm.errors import INTERNAL, LEDGER_UNAVAILABLE, ApiError
 from llm.estimates import is_billable
-from llm.headers import of_request
+from llm.headers import as_json, is_json, of_request
 from llm.json_text import JsonError
 from llm.masking import mask_query, mask_secrets, mask_text
 from llm.outcome import Outcome
@@ -43,7 +43,9 @@ logger = logging.getLogger(__name__)
 
 PREFIXES: Final = ("/openai/v1", "/v1", "")
 _NEEDS_JSON: Final = frozenset({"/responses", "/responses/compact", "/responses/input_tokens"})
-_METHODS: Final = frozenset({"GET", "POST", "DELETE"})
+#: What the API takes at a path, and at every other one below /responses.
+_METHODS: Final = dict.fromkeys(_NEEDS_JSON, ("POST",))
+_METHODS_BELOW: Final = ("GET", "POST", "DELETE")
 _QUERY_CHARS_MAX: Final = 4_096
 _MODEL_CHARS_MAX: Final = 256
 _LEDGER_WAIT_S: Final = 5.0
@@ -86,6 +88,7 @@ class Calls:
         self._general = general
         self._max_request_bytes = general.max_request_bytes
         self._observer = observer
+        self._body_timeout_s = general.body_timeout_s
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """Serve one call to its end."""
@@ -93,10 +96,11 @@ class Calls:
         client = AsgiClient(receive, send, None, began_s)
         try:
             headers = headers_of(scope)
-            caller = await self._authenticator.caller(headers)
-            self._require_ledger()
-            given = dict(headers)
-            body = await read_body(receive, given.get("content-length", ""), self._max_request_bytes)
+            caller, error = await self._who(headers)
+            body = b""
+            if error is None:
+                self._require_ledger()
+                body, error = await self._body(receive, dict(headers))
         except ApiFailure as failure:
             await self._turn_away(client, failure.error)
             return
@@ -107,13 +111,14 @@ class Calls:
         try:
             record: Record = self._book.begin_call(call_id)
         except LedgerUnavailableError:
-            await self._turn_away(client, LEDGER_UNAVAILABLE)
+            await self._turn_away(client, error or LEDGER_UNAVAILABLE)
             return
-        if not keeps_bodies(self._general.store_bodies, caller, given.get(STORE_BODIES_HEADER)):
+        if not keeps_bodies(self._general.store_bodies, caller, dict(headers).get(STORE_BODIES_HEADER)):
             record = RecordWithoutBodies(record)
-        watch = asyncio.create_task(client.watch())
+        # Of a request that is refused already nothing more is read: `expect: 100-continue` asks for just that.
+        watch = asyncio.create_task(client.watch()) if error is None else None
         try:
-            await self._serve(scope, path, headers, body, caller, record, client)
+            await self._serve(scope, path, headers, body, caller, record, client, error)
         except FencedError:
             record.close()
             await self._turn_away(client, LEDGER_UNAVAILABLE)
@@ -122,7 +127,30 @@ class Calls:
             record.close()
             await self._turn_away(client, INTERNAL)
         finally:
-            watch.cancel()
+            if watch is not None:
+                watch.cancel()
+
+    async def _who(self, headers: list[tuple[str, str]]) -> tuple[Caller, ApiError | None]:
+        """Return whose key it is, and why it is refused, if it is.
+
+        Raises:
+            ApiFailure: nobody's.
+        """
+        try:
+            return await self._authenticator.caller(headers), None
+        except KeyRefusedError as refused:
+            return refused.caller, refused.error
+
+    async def _body(self, receive: Receive, headers: dict[str, str]) -> tuple[bytes, ApiError | None]:
+        """Return the body, or why it was not taken.
+
+        Raises:
+            ClientGoneError: the client left.
+        """
+        try:
+            return await read_body(receive, headers, self._max_request_bytes, self._body_timeout_s), None
+        except ApiFailure as failure:
+            return b"", failure.error
 
     async def _turn_away(self, client: AsgiClient, error: ApiError) -> None:
         """Refuse what did not become a call: nothing tells of it in the book."""
@@ -144,10 +172,12 @@ class Calls:
         caller: Caller,
         record: Record,
         client: AsgiClient,
+        error: ApiError | None,
     ) -> None:
         method: str = scope["method"]
         facts = received_facts(scope, path, headers, caller, body)
         try:
+            _check_not_refused(error)
             _check_store_bodies(dict(headers).get(STORE_BODIES_HEADER))
             request = self._read(method, path, scope, headers, body)
             complete_facts(facts, request, caller, dict(headers))
@@ -162,20 +192,23 @@ class Calls:
         await self._engine.serve(call)
 
     def _read(self, method: str, path: str, scope: Scope, headers: list[tuple[str, str]], body: bytes) -> ClientRequest:
-        if method not in _METHODS:
-            raise ApiFailure(ApiError(405, f"{path} does not take {method}.", code="method_not_allowed"))
+        allowed = _METHODS.get(path, _METHODS_BELOW)
+        if method not in allowed:
+            raise ApiFailure(wrong_method(method, path, allowed))
+        needs_json = method == "POST" and path in _NEEDS_JSON
         try:
             return read_client_request(
                 method,
                 path,
                 scope.get("query_string", b"").decode("latin-1"),
-                headers,
+                as_json(headers) if needs_json else headers,
                 body,
                 limit_bytes=self._max_request_bytes,
-                needs_json=method == "POST" and path in _NEEDS_JSON,
+                needs_json=needs_json,
             )
         except JsonError as error:
-            raise bad_request(f"We could not parse the JSON body of your request: {error}.") from error
+            hint = "" if is_json(headers) else " Send it with content-type: application/json."
+            raise bad_request(f"We could not parse the JSON body of your request: {error}.{hint}") from error
         except BodyTooLarge as error:
             raise ApiFailure(ApiError(413, f"{error}.", code="request_too_large")) from error
         except UnsupportedEncoding as error:
@@ -194,7 +227,8 @@ class Calls:
             raise bad_request("The model's name is too long.", param="model", code="model_not_found")
         if not self._engine.router.has(model) or (caller.models and model not in caller.models):
             served = [name for name in self._engine.router.model_names if not caller.models or name in caller.models]
-            message = f"The requested model '{model}' does not exist. Served here: {', '.join(served[:50])}."
+            shown = model if model.isprintable() else ascii(model)[1:-1]
+            message = f"The requested model '{shown}' does not exist. Served here: {', '.join(served[:50])}."
             raise bad_request(message, param="model", code="model_not_found")
 
 
@@ -204,6 +238,11 @@ def keeps_bodies(configured: str, caller: Caller, wish: str | None) -> bool:
     A header that cannot be read counts as a wish not to have them stored; the call is then refused.
     """
     return configured != "none" and caller.store_bodies != "none" and wish in {None, "all"}
+
+
+def _check_not_refused(error: ApiError | None) -> None:
+    if error is not None:
+        raise ApiFailure(error)
 
 
 def _check_store_bodies(wish: str | None) -> None:

@@ -3,13 +3,22 @@
 Routes raise `ApiFailure`; `app.py` answers it. The shape itself is `llm.errors.ApiError`.
 """
 
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from llm.errors import ApiError
 
 SERVED = (
     "POST /responses and what lies below it (also under /v1 and /openai/v1), /models, /health/*, /key/*, /spend/*, "
     "/global/spend/report, /customer/info, /ledger/calls/*, /metrics"
+)
+
+_PATH_CHARS_MAX: Final = 200
+#: Paths of OpenAI's other APIs, which clients of such proxies try.
+_OF_OTHER_APIS: Final = re.compile(
+    r"/(?:completions|embeddings|moderations|images|audio|files|batches|assistants|threads|fine_tuning|realtime|"
+    r"vector_stores|conversations|messages)(?:/|$)"
 )
 
 
@@ -43,12 +52,25 @@ def not_found(message: str, code: str = "not_found", param: str | None = None) -
 
 def unknown_path(method: str, path: str) -> ApiError:
     """404: a path that is not served, with those that are."""
-    return ApiError(404, f"{method} {path} is not served here. Served are: {SERVED}.", code="unknown_url")
+    hint = ""
+    if _OF_OTHER_APIS.search(path):
+        hint = " Of OpenAI's API this proxy serves the Responses API: send the request to POST /v1/responses."
+    elif path_with_single_slashes(path) != path:
+        hint = f" Did you mean {path_with_single_slashes(path)[:_PATH_CHARS_MAX]}?"
+    return ApiError(
+        404, f"{method} {path[:_PATH_CHARS_MAX]} is not served here.{hint} Served are: {SERVED}.", code="unknown_url"
+    )
+
+
+def path_with_single_slashes(path: str) -> str:
+    """Return a path as it was probably meant."""
+    return re.sub(r"/{2,}", "/", path)
 
 
 def wrong_method(method: str, path: str, allowed: Sequence[str]) -> ApiError:
     """405: a path that is served, with another method."""
-    return ApiError(405, f"{path} does not take {method}, but {', '.join(allowed)}.", code="method_not_allowed")
+    message = f"{path[:_PATH_CHARS_MAX]} does not take {method}, but {', '.join(allowed)}."
+    return ApiError(405, message, code="method_not_allowed", allow=tuple(allowed))
 
 
 def unavailable(message: str) -> ApiFailure:

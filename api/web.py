@@ -10,6 +10,7 @@ from typing import cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
 
 import api.routes
@@ -75,9 +76,19 @@ async def _on_http(request: Request, failure: Exception) -> Response:
     if error.status_code == _NOT_FOUND:
         return _answer(unknown_path(request.method, request.url.path))
     if error.status_code == _METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "").split(", ")
-        return _answer(wrong_method(request.method, request.url.path, allowed))
+        return _answer(wrong_method(request.method, request.url.path, _allowed(request)))
     return _answer(ApiError(error.status_code, str(error.detail), code="http_error"))
+
+
+def _allowed(request: Request) -> list[str]:
+    """Return the methods that a path takes; Starlette names those of the first route that has it."""
+    path = request.url.path
+    found: set[str] = set()
+    for context in iter_route_contexts(request.app.routes):
+        route = getattr(context, "route", context)
+        if isinstance(route, APIRoute) and route.path_regex.match(path):
+            found |= route.methods or set()
+    return sorted(found)
 
 
 async def _on_anything(request: Request, failure: Exception) -> Response:

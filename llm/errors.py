@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass
 
+_UNAUTHORIZED = 401
 _STATUS_OF_REASON = {"timeout": 504}
 
 
 @dataclass(frozen=True, slots=True)
 class ApiError:
-    """What a client is told, by status and in OpenAI's shape; `retry_after_s` becomes a header."""
+    """What a client is told, by status and in OpenAI's shape; `retry_after_s` and `allow` become headers."""
 
     status: int
     message: str
@@ -17,6 +18,8 @@ class ApiError:
     param: str | None = None
     retry_after_s: int | None = None
     should_retry: bool | None = None
+    #: The methods that a path takes.
+    allow: tuple[str, ...] = ()
 
     def body(self) -> bytes:
         """Return the JSON body."""
@@ -38,6 +41,10 @@ class ApiError:
             headers.append(("retry-after", str(self.retry_after_s)))
         if self.should_retry is not None:
             headers.append(("x-should-retry", "true" if self.should_retry else "false"))
+        if self.allow:
+            headers.append(("allow", ", ".join(self.allow)))
+        if self.status == _UNAUTHORIZED:
+            headers.append(("www-authenticate", 'Bearer realm="responses-ledger"'))
         return headers
 
 

@@ -96,6 +96,19 @@ def of_answer(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
     ]
 
 
+def is_json(headers: Iterable[tuple[str, str]]) -> bool:
+    """Tell whether a body's type is JSON's, or is not said."""
+    kind = find(headers, "content-type").lower()
+    return not kind or "json" in kind
+
+
+def as_json(headers: Headers) -> Headers:
+    """Return the headers of a body that is read as JSON, and so goes on as JSON: curl's -d calls it a form."""
+    if is_json(headers):
+        return headers
+    return [(name, "application/json" if name == "content-type" else value) for name, value in headers]
+
+
 def find(headers: Iterable[tuple[str, str]], wanted: str) -> str:
     """Return a header's first value, "" where it is absent; `wanted` in lower case."""
     return next((value for name, value in headers if name.lower() == wanted), "")

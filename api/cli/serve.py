@@ -27,6 +27,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess
 from api.app import Application
 from api.config import Config, load
 from api.config_nodes import ConfigError
+from api.http_protocol import protocol
 from api.metrics.cells import shared_directory
 from api.settings import Settings
 from api.version import DISTRIBUTION
@@ -182,7 +183,7 @@ def _uvicorn(application: Application | str, prepared: Prepared, *, workers: int
         factory=isinstance(application, str),
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=protocol(prepared.config.general.head_timeout_s),
         ws="none",
         lifespan="on",
         log_config=None,

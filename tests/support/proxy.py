@@ -21,6 +21,7 @@ import uvicorn
 
 from api.app import Application
 from api.config import load
+from api.http_protocol import protocol
 from llm.upstream import Headers, Upstream, UpstreamAnswer, UpstreamRequest
 from tests.support.proxy_book import Book
 
@@ -243,7 +244,7 @@ class LocalProxy:
             uvicorn.Config(
                 self.application,  # pyright: ignore[reportArgumentType] - ASGI by shape
                 loop="none",
-                http="httptools",
+                http=protocol(loaded.general.head_timeout_s),
                 ws="none",
                 lifespan="on",
                 log_config=None,
