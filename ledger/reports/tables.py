@@ -2,7 +2,20 @@
 
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, DateTime, Integer, Numeric, TableClause, Text, Uuid, column, table
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Date,
+    DateTime,
+    Integer,
+    Numeric,
+    TableClause,
+    Text,
+    Uuid,
+    column,
+    table,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.type_api import TypeEngine
 
@@ -79,6 +92,21 @@ SPEND = _table(
     billed_usd=_USD,
     estimated_usd=_USD,
     unknown_calls=BigInteger(),
+)
+
+LINE_ITEMS = _table(
+    "line_items",
+    keyed=Boolean(),
+    day=Date(),
+    org=Text(),
+    team=Text(),
+    user_id=Text(),
+    key_id=Text(),
+    model=Text(),
+    meter=Text(),
+    quantity=BigInteger(),
+    amount_usd=_USD,
+    unknown_costs=BigInteger(),
 )
 
 _TOTALS: dict[str, TypeEngine[Any]] = {

@@ -172,7 +172,12 @@ async def test_secrets_are_nowhere_in_the_book_nor_in_the_log(
         configuration([deployment("gpt-4o", f"{upstream.url}/v1", api_key=key)], router={"num_retries": 0})
     )
     issued = (await proxy.client.send({}, path="/key/generate")).json["key"]
-    headers: dict[str, Any] = {"cookie": SECRET, "x_api_key": SECRET, "x_llm_api_key": SECRET, "x_litellm_api_key": SECRET}
+    headers: dict[str, Any] = {
+        "cookie": SECRET,
+        "x_api_key": SECRET,
+        "x_llm_api_key": SECRET,
+        "x_litellm_api_key": SECRET,
+    }
     async with Client(proxy.url, issued) as client:
         path = f"/v1/responses?api_key={issued}&token={SECRET}&note=kept"
         for body in (HIDES, HIDES | {"stream": True}):

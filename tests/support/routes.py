@@ -167,7 +167,7 @@ async def make_call(
 def _cost(received: dict[str, Any], journal_id: UUID, at: datetime, usd: str | None, state: str) -> dict[str, Any]:
     state = "unknown" if usd is None else state
     amount = usd or "0"
-    items = [{"meter": "input_tokens", "quantity": "11", "unit_price_usd": "0.1", "amount_usd": amount}]
+    items = [{"meter": "input_uncached", "quantity": 11, "unit_price_usd": "0.1", "amount_usd": amount}]
     spelt = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return {
         "attempt": 1, "revision": 1, "final": True, "calls": 1, "state": state, "reason": None,

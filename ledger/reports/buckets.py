@@ -1,0 +1,239 @@
+"""Sums of calls in buckets of a minute, an hour or a day, by dimensions: what OpenAI's usage and costs show.
+
+Minutes come from the log of calls, hours and days from the projection `spend`, line items from theirs; all of them add
+up the same costs. What the dimensions are called over there is for `api/routes/organization.py` to say.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from sqlalchemy import ARRAY, ColumnElement, FromClause, Text, and_, cast, extract, func, or_, select
+from sqlalchemy.dialects.postgresql import array
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ledger.reports.tables import CALLS, LINE_ITEMS, SPEND, TOKENS
+
+Dimension = Literal["team", "user_id", "key_id", "model", "tier", "end_user"]
+
+MINUTE_S: Final = 60
+HOUR_S: Final = 3_600
+DAY_S: Final = 86_400
+
+_SUMS: Final = ("calls", *TOKENS, "billed_usd", "estimated_usd", "unknown_costs")
+
+
+class TooManyGroupsError(Exception):
+    """One bucket has more groups than an answer may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive buckets: `start` and `end` (exclusive) are Unix seconds, both multiples of `width_s`."""
+
+    start: int
+    end: int
+    width_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Which calls count: those with one of the names in each dimension that names any; "" asks for having none.
+
+    `scope` is the one key that may be read about; None: all. `tags`: calls with one of them at least.
+    """
+
+    names: dict[Dimension, tuple[str, ...]]
+    tags: tuple[str, ...] = ()
+    scope: str | None = None
+
+    @property
+    def dimensions(self) -> set[Dimension]:
+        """The dimensions that are asked about."""
+        found: set[Dimension] = {name for name, values in self.names.items() if values}
+        if self.scope is not None:
+            found.add("key_id")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The sums of one group in one bucket. `names` has the dimensions that were grouped by."""
+
+    bucket: int
+    names: dict[str, str]
+    calls: int
+    input_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    billed_usd: Decimal
+    estimated_usd: Decimal
+    unknown_costs: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSums:
+    """The sums of line items of one group in one bucket; `amount_usd` is billed and estimated together."""
+
+    bucket: int
+    names: dict[str, str]
+    quantity: int
+    amount_usd: Decimal
+    unknown_costs: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineItem:
+    """A model and a meter, as they are booked."""
+
+    model: str
+    meter: str
+
+
+async def sums_by_bucket(
+    connection: AsyncConnection, span: Span, *, group_by: Sequence[Dimension], only: Only, groups_max: int
+) -> tuple[list[Sums], int]:
+    """Sum the calls received in `span`, in the order of buckets and names; a bucket without calls has no sums.
+
+    Returns the sums, and up to where (Unix seconds) they are complete: less than the end of the span where there are
+    more than `groups_max` of them.
+
+    Raises:
+        TooManyGroupsError: the first bucket has more groups than that.
+    """
+    table, time, sums = _minutes() if span.width_s < HOUR_S else _hours()
+    conditions = [*_within(time, _moment(span.start), _moment(span.end)), *_conditions(table, only)]
+    rows = await _read(connection, (table, time, sums), span, group_by, conditions, groups_max)
+    rows, end = _complete(rows, span, groups_max)
+    width = 1 + len(group_by)
+    found = [
+        Sums(int(row[0]), dict(zip(group_by, row[1:width], strict=True)), **_exact(_SUMS, row[width:])) for row in rows
+    ]
+    return found, end
+
+
+async def line_items_by_bucket(
+    connection: AsyncConnection,
+    span: Span,
+    *,
+    group_by: Sequence[Literal["team", "user_id", "key_id", "model", "meter"]],
+    only: Only,
+    items: Sequence[LineItem] = (),
+    groups_max: int,
+) -> tuple[list[ItemSums], int]:
+    """Sum the line items of the calls received on the days of `span`; as `sums_by_bucket`.
+
+    `items`: only these line items; () for all. Line items are not kept by end user, tag or tier.
+
+    Raises:
+        ValueError: `only` asks for what is not kept, or the buckets are no days.
+        TooManyGroupsError: the first bucket has more groups than `groups_max`.
+    """
+    kept = {"team", "user_id", "key_id", "model"}
+    if span.width_s != DAY_S or only.tags or only.dimensions - kept:
+        raise ValueError(
+            f"Line items are kept by day, {', '.join(sorted(kept))}: got {only} in buckets of {span.width_s} s"
+        )
+    is_keyed = bool({*group_by, *only.dimensions} & {"team", "user_id", "key_id"})
+    conditions = [
+        LINE_ITEMS.c.keyed.is_(is_keyed),
+        *_within(LINE_ITEMS.c.day, _moment(span.start).date(), _moment(span.end).date()),
+        *_conditions(LINE_ITEMS, only),
+    ]
+    if items:
+        conditions.append(
+            or_(*(and_(LINE_ITEMS.c.model == item.model, LINE_ITEMS.c.meter == item.meter) for item in items))
+        )
+    sums = {name: func.sum(LINE_ITEMS.c[name]) for name in ("quantity", "amount_usd", "unknown_costs")}
+    rows = await _read(connection, (LINE_ITEMS, LINE_ITEMS.c.day, sums), span, group_by, conditions, groups_max)
+    rows, end = _complete(rows, span, groups_max)
+    width = 1 + len(group_by)
+    found = [
+        ItemSums(int(row[0]), dict(zip(group_by, row[1:width], strict=True)), **_exact(tuple(sums), row[width:]))
+        for row in rows
+    ]
+    return found, end
+
+
+_Source = tuple[FromClause, ColumnElement[Any], Mapping[str, ColumnElement[Any]]]
+
+
+def _hours() -> _Source:
+    sums = {name: func.sum(SPEND.c[name]) for name in ("calls", *TOKENS, "billed_usd", "estimated_usd")}
+    return SPEND, SPEND.c.hour, {**sums, "unknown_costs": func.sum(SPEND.c.unknown_calls)}
+
+
+def _minutes() -> _Source:
+    """The log: a call counts once it has ended, as in `spend`, if an upstream was asked."""
+    has_ended = and_(CALLS.c.status.not_in(("in_progress", "rejected")), CALLS.c.attempts > 0)
+    sums = {name: func.coalesce(func.sum(CALLS.c[name]), 0) for name in (*TOKENS, "billed_usd", "estimated_usd")}
+    return (
+        CALLS,
+        CALLS.c.received_at,
+        {"calls": func.count().filter(has_ended), **sums, "unknown_costs": func.sum(CALLS.c.unknown)},
+    )
+
+
+async def _read(
+    connection: AsyncConnection,
+    source: _Source,
+    span: Span,
+    group_by: Sequence[str],
+    conditions: list[ColumnElement[bool]],
+    groups_max: int,
+) -> list[Any]:
+    """Return bucket, names and sums of at most one group more than `groups_max`."""
+    table, time, sums = source
+    bucket = (func.floor(extract("epoch", time) / span.width_s) * span.width_s).label("bucket")
+    names = [table.c[name] for name in group_by]
+    query = select(bucket, *names, *(column.label(name) for name, column in sums.items())).where(*conditions)
+    if table is CALLS:
+        # What only failed to reach an upstream is no usage.
+        query = query.having(or_(sums["calls"] > 0, func.count(CALLS.c.cost_state) > 0))
+    query = query.group_by(bucket, *names).order_by(bucket, *names).limit(groups_max + 1)
+    return list((await connection.execute(query)).all())
+
+
+def _within(time: ColumnElement[Any], start: object, end: object) -> list[ColumnElement[bool]]:
+    return [time >= start, time < end]
+
+
+def _conditions(table: FromClause, only: Only) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    for name, values in only.names.items():
+        if values:
+            conditions.append(table.c[name].in_([func.ledger.bounded(value) for value in values]))
+        if values and name == "end_user" and all(values):
+            # The index on end users holds only calls that name one; the planner must be told that this is such a query.
+            conditions.append(table.c.end_user != "")
+    if only.tags:
+        conditions.append(table.c.tags.op("&&")(cast(array(only.tags), ARRAY(Text))))
+    if only.scope is not None:
+        conditions.append(table.c.key_id == only.scope)
+    return conditions
+
+
+def _complete(rows: list[Any], span: Span, groups_max: int) -> tuple[list[Any], int]:
+    """Leave out a bucket that was cut off, and say where the whole ones end."""
+    if len(rows) <= groups_max:
+        return rows, span.end
+    cut = int(rows[-1][0])
+    whole = [row for row in rows if int(row[0]) < cut]
+    if not whole:
+        raise TooManyGroupsError
+    return whole, cut
+
+
+def _exact(names: Sequence[str], values: Any) -> dict[str, Any]:
+    """Sums of bigint come back as numeric."""
+    return {
+        name: Decimal(value) if name.endswith("_usd") else int(value) for name, value in zip(names, values, strict=True)
+    }
+
+
+def _moment(unix_s: int) -> datetime:
+    return datetime.fromtimestamp(unix_s, UTC)
