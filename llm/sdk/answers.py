@@ -63,6 +63,11 @@ class _Streamed(Generic[_Events]):
         self._is_closed = False
         self._is_over = False
 
+    def __del__(self) -> None:
+        # The package's stream and its generator hold each other, so that forgetting them would close nothing for long.
+        if not self._is_over:
+            self._exchange.let_go()
+
     @property
     def call_id(self) -> str:
         """The call's id, known from the beginning."""
@@ -113,6 +118,8 @@ class ResponseStream(_Streamed[openai.Stream[ResponseStreamEvent]]):
             openai.APIConnectionError: the stream broke off before its terminal event.
             openai.APIError: the API says in the stream that it failed.
         """
+        if self._is_closed:
+            raise StopIteration
         try:
             return self._seen(next(self._events))
         except StopIteration:
@@ -149,6 +156,8 @@ class AsyncResponseStream(_Streamed[openai.AsyncStream[ResponseStreamEvent]]):
 
     async def __anext__(self) -> ResponseStreamEvent:
         """Return the next event; see `ResponseStream`."""
+        if self._is_closed:
+            raise StopAsyncIteration
         try:
             return self._seen(await self._events.__anext__())
         except StopAsyncIteration:

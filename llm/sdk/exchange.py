@@ -29,7 +29,8 @@ class Cost:
 class Exchange:
     """The caller's end of one call. Implements `llm.client.Client`."""
 
-    def __init__(self) -> None:
+    def __init__(self, post: Callable[[Callable[[], object]], None]) -> None:
+        """`post` has something done in the loop of the SDK's thread."""
         self.is_gone = False
         self.has_begun = False
         self.on_gone: Callable[[], None] = _nothing
@@ -45,6 +46,7 @@ class Exchange:
         self._is_done = False
         self._failure: Exception | None = None
         self._changed = asyncio.Event()
+        self._post = post
 
     # What the engine does
 
@@ -132,6 +134,10 @@ class Exchange:
         self._bytes = 0
         self._changed.set()
         self.on_gone()
+
+    def let_go(self) -> None:
+        """Leave soon; this alone may be called in any thread."""
+        self._post(self.leave)
 
 
 def _nothing() -> None:

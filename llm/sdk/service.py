@@ -67,7 +67,7 @@ class Service:
     async def _begin(self, sent: Sent, plan: Plan, identity: Identity) -> Exchange:
         if self._is_closed:
             raise SdkError("the SDK was closed")
-        exchange = Exchange()
+        exchange = Exchange(self.background.post)
         task = asyncio.create_task(self._serve(exchange, sent, plan, identity), name="llm call")
         self._running[task] = exchange
         task.add_done_callback(lambda done: self._running.pop(done, None))

@@ -78,7 +78,7 @@ class _Leaving:
     def _leave(self) -> None:
         if not self._has_left:
             self._has_left = True
-            self._background.post(self._exchange.leave)
+            self._exchange.let_go()
 
     def __del__(self) -> None:
         self._leave()

@@ -35,7 +35,9 @@ async def beside(use: Callable[[], _T]) -> _T:
 
 def program(code: str, **environment: str) -> subprocess.Popen[str]:
     """Start a program that uses the SDK; warnings are errors there, too."""
-    command = [sys.executable, "-W", "error", "-c", code]
+    # As pyproject.toml has it for the tests themselves.
+    ignored = "ignore:open_binary is deprecated:DeprecationWarning"
+    command = [sys.executable, "-W", "error", "-W", ignored, "-c", code]
     given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=given)
 
@@ -48,7 +50,7 @@ def ended(process: subprocess.Popen[str], timeout_s: float = 60.0) -> str:
         process.kill()
         raise
     assert process.returncode == 0, complaint
-    assert not complaint
+    assert not complaint, complaint
     return printed.strip()
 
 
