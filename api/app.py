@@ -29,6 +29,7 @@ from api.metrics.instruments import make_instruments
 from api.metrics.vitals import Vitals
 from api.observing import CallObserver
 from api.prices import load_prices
+from api.stored_responses import StoredResponses
 from api.version import VERSION
 from api.web import make_web
 from ledger.errors import LedgerUnavailableError
@@ -193,13 +194,15 @@ class Application:
         engine_of_calls = make_engine(self.config, deployments, self._upstream, book, observer)
         vitals = Vitals(self._instruments.cells, book, engine_of_calls)
         self._affinity = Affinity(self._url, engine_of_calls)
+        reads = engine(self._url, purpose="reports", pool_size=_READS_POOL, statement_timeout=_READS_TIMEOUT)
+        stored = StoredResponses(book, reads)
         self._calls = Calls(
-            book, engine_of_calls, authenticator, keyring, self._affinity, self.config.general, observer
+            book, engine_of_calls, authenticator, keyring, self._affinity, self.config.general, observer, stored
         )
         self._context = Context(
             config=self.config,
             book=book,
-            reads=engine(self._url, purpose="reports", pool_size=_READS_POOL, statement_timeout=_READS_TIMEOUT),
+            reads=reads,
             authenticator=authenticator,
             keyring=keyring,
             engine=engine_of_calls,

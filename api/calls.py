@@ -22,6 +22,7 @@ from api.errors import ApiFailure, bad_request, unavailable, wrong_method
 from api.identity import end_user_of, tags_of_call
 from api.keyring import CachedKeyring
 from api.observing import CallObserver
+from api.stored_responses import StoredResponses
 from ledger.errors import FencedError, LedgerUnavailableError
 from ledger.events import CALL_RECEIVED, CALL_REJECTED
 from llm.attempt import Call
@@ -79,6 +80,7 @@ class Calls:
         affinity: Affinity,
         general: GeneralSettings,
         observer: CallObserver,
+        stored: StoredResponses,
     ) -> None:
         self._book = book
         self._engine = engine
@@ -86,6 +88,7 @@ class Calls:
         self._keyring = keyring
         self._affinity = affinity
         self._general = general
+        self._stored = stored if general.serve_from_book else None
         self._max_request_bytes = general.max_request_bytes
         self._observer = observer
         self._body_timeout_s = general.body_timeout_s
@@ -188,7 +191,8 @@ class Calls:
             self._observer.ended(_rejected(call_id=record.call_id, facts=facts, error=failure.error, client=client))
             return
         await record_received(record, facts, request)
-        call = Call(record, request, client, facts, is_billable(method, path), pinned)
+        stored = None if self._stored is None else self._stored.asked_by(request, caller)
+        call = Call(record, request, client, facts, is_billable(method, path), pinned, stored)
         await self._engine.serve(call)
 
     def _read(self, method: str, path: str, scope: Scope, headers: list[tuple[str, str]], body: bytes) -> ClientRequest:

@@ -14,6 +14,7 @@ from llm.ending import Pricing
 from llm.record import Record
 from llm.request import ClientRequest
 from llm.router import Kind
+from llm.stored import StoredAnswers
 from llm.terminal import TerminalEvent
 
 
@@ -27,6 +28,8 @@ class Call:
     received: dict[str, Any]
     is_billable: bool
     pinned: Deployment | None = None
+    #: What the book may give in place of an upstream that cannot answer; None: nothing.
+    stored: StoredAnswers | None = None
     began_s: float = field(default_factory=time.monotonic)
     #: How long upstreams have been at work for it, over all attempts: from sending until the answer's last byte was
     #: read, or nothing more was expected of it.

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
+from uuid import UUID
 
 from ledger.errors import FencedError
 from ledger.events import (
@@ -120,8 +121,19 @@ class CallBook:
         self.terminal = terminal
         self.status = status
 
-    def ended(self, attempt: Attempt, ending: Ending, charge: Charge, own_answer: ApiError | None = None) -> None:
-        """Enqueue the call's terminal event and its cost, adjacent and in one flush."""
+    def ended(
+        self,
+        attempt: Attempt,
+        ending: Ending,
+        charge: Charge,
+        own_answer: ApiError | None = None,
+        *,
+        source: UUID | None = None,
+    ) -> None:
+        """Enqueue the call's terminal event and its cost, adjacent and in one flush.
+
+        `source`: the call whose recorded answer was given, where no upstream gave one.
+        """
         response = ending.response
         facts: dict[str, Any] = {
             "attempt": attempt.number,
@@ -138,6 +150,8 @@ class CallBook:
             "delivered": not (self._call.client.is_gone or attempt.is_cut_off),
             "error": _masked_error(ending, attempt),
         }
+        if source is not None:
+            facts |= {"served_from": "book", "source_call_id": str(source)}
         self._note_end(ending.type, attempt.http_status)
         try:
             self._record.append(ending.type, facts, None if own_answer is None else own_answer.body(), with_next=True)

@@ -30,7 +30,9 @@ from llm.errors import (
     upstream_failed,
 )
 from llm.estimates import estimate
+from llm.from_book import serve_stored, stored_answer
 from llm.outcome import NOBODY, Observer
+from llm.outgoing import outgoing_request
 from llm.plain import PlainAnswer, read_plain, record_body
 from llm.record import Bookkeeper
 from llm.relay import RelaySettings, StreamRelay
@@ -179,7 +181,7 @@ class Engine:
 
     async def _attempt(self, call: Call, book: CallBook, attempt: Attempt, rest: Sequence[Choice]) -> Sequence[Choice]:
         """Make one attempt; return what is to be tried after it, nothing once the call has ended."""
-        outgoing = _outgoing(call, attempt)
+        outgoing = outgoing_request(call, attempt)
         book.started(attempt, outgoing)
         if not await call.record.wait_for(self.settings.admission_wait_s):
             book.refused(attempt, LEDGER_UNAVAILABLE, "ledger_unavailable")
@@ -214,7 +216,12 @@ class Engine:
             return await self._end_without_answer(call, book, attempt, failure, rest)
         further = after_answer(plain.answer, attempt, rest) if self._may_go_on(call) else ()
         if not further:
-            await self._end_plain(call, book, attempt, plain)
+            stored = await stored_answer(call, plain.answer.status)
+            if stored is None:
+                await self._end_plain(call, book, attempt, plain)
+            else:
+                await self._note_failed(call, book, attempt, plain)
+                await serve_stored(call, book, attempt, stored)
             return ()
         await self._give_up(call, book, attempt, plain)
         await asyncio.sleep(pause_s(attempt, further[0], self.router.routing.retry_after_s, plain.answer))
@@ -261,12 +268,16 @@ class Engine:
         ending = of_plain(plain.answer.status, plain.decoded, attempt.pricing)
         charge = ending.charge or _nothing_known(attempt)
         try:
-            await record_body(call.record, attempt.number, plain, attempt.deployment.api_key)
-            book.failed(attempt, "status", (ending.error or {}).get("message", ""), sent=True)
+            await self._note_failed(call, book, attempt, plain)
             book.charged(attempt, charge, final=False)
         except FencedError:
             book.settle(attempt, charge)
             raise
+
+    async def _note_failed(self, call: Call, book: CallBook, attempt: Attempt, plain: PlainAnswer) -> None:
+        error = of_plain(plain.answer.status, plain.decoded, attempt.pricing).error or {}
+        await record_body(call.record, attempt.number, plain, attempt.deployment.api_key)
+        book.failed(attempt, "status", error.get("message", ""), sent=True)
 
     async def _end_plain(self, call: Call, book: CallBook, attempt: Attempt, plain: PlainAnswer) -> None:
         head = head_of(attempt, plain.answer)
@@ -322,6 +333,10 @@ class Engine:
             book.charged(attempt, charge, final=False)
             await asyncio.sleep(pause_s(attempt, further[0], self.router.routing.retry_after_s))
             return further
+        stored = None if attempt.stopped_by else await stored_answer(call, None)
+        if stored is not None:
+            await serve_stored(call, book, attempt, stored)
+            return ()
         error = SHUTTING_DOWN if attempt.stopped_by == "shutdown" else upstream_failed(failure.reason, failure.message)
         facts = {"code": failure.reason, "message": failure.message}
         attempt.http_status = error.status
@@ -358,22 +373,6 @@ class Engine:
 
 def _nobody_cares() -> None:
     """What happens when a client leaves whose call has ended."""
-
-
-def _outgoing(call: Call, attempt: Attempt) -> UpstreamRequest:
-    request, deployment = call.request, attempt.deployment
-    body, coding = request.upstream_body(deployment.upstream_model)
-    return UpstreamRequest(
-        deployment=deployment,
-        method=request.method,
-        path=request.path,
-        query=request.query,
-        headers=header_rules.to_upstream(
-            request.headers, api_key=deployment.api_key, content_encoding=coding, is_stream=request.is_stream
-        ),
-        body=body,
-        is_stream=request.is_stream,
-    )
 
 
 async def _estimated(call: Call, attempt: Attempt, reason: str) -> Charge:

@@ -5,6 +5,7 @@ name it bears, so that reports can be tried out.
 """
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
@@ -16,6 +17,7 @@ from llm.json_text import JsonError
 from llm.upstream import Headers, UpstreamAnswer, UpstreamRequest
 
 _CHARS_PER_TOKEN: Final = 4
+_ONE: Final = re.compile(r"/responses/[^/]+")
 _JSON: Final[Headers] = [("content-type", "application/json")]
 _SSE: Final[Headers] = [("content-type", "text/event-stream; charset=utf-8")]
 _ECHOED: Final = (
@@ -39,11 +41,13 @@ class _Answer:
 
 
 class MockUpstream:
-    """Answers `POST /responses`; every other path is a 404 in OpenAI's shape."""
+    """Answers `POST /responses` and `DELETE /responses/{id}`; every other path is a 404 in OpenAI's shape."""
 
     async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
         """Answer at once."""
         headers = [("x-request-id", f"req_mock_{uuid7().hex}"), ("openai-processing-ms", "0")]
+        if request.method in {"GET", "DELETE"} and _ONE.fullmatch(request.path):
+            return _of_stored(request, headers)
         if request.method != "POST" or request.path != "/responses":
             served = f"{request.method} {request.path}"
             message = f"The mock deployment of {request.deployment.model_name} does not serve {served}."
@@ -57,6 +61,17 @@ class MockUpstream:
 
     async def aclose(self) -> None:
         """Nothing to close."""
+
+
+def _of_stored(request: UpstreamRequest, headers: Headers) -> UpstreamAnswer:
+    """Answer as an upstream that keeps nothing: what was answered is in the book, a deletion is noted there."""
+    response_id = request.path.rpartition("/")[2]
+    if request.method == "DELETE":
+        answer = {"id": response_id, "object": "response", "deleted": True}
+        return _Answer(200, [*_JSON, *headers], [json.dumps(answer).encode()])
+    message = f"Response with id '{response_id}' not found."
+    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+    return _Answer(404, [*_JSON, *headers], [json.dumps({"error": error}).encode()])
 
 
 def _read(body: bytes) -> dict[str, Any]:

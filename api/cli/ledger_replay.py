@@ -13,7 +13,7 @@ from api.cli.database import DatabaseOptions, command_database
 from api.cli.ledger_audit import note_command
 from api.cli.ledger_options import database_options, require_schema
 from ledger.postgres.connect import engine
-from ledger.reports.events import Answer, answer, answer_bytes, find, receptions_of
+from ledger.reports.events import Answer, answer, answer_bytes, find, receptions_of, source_of
 from ledger.reports.timeline import holdings_of
 
 
@@ -42,6 +42,8 @@ async def _replay(url: str, call_id: UUID, *, is_paced: bool, with_headers: bool
             first = (await receptions_of(connection, [place]))[place.call_id]
             if not first.has_bodies:
                 raise click.ClickException(f"the bodies of call {call_id} were not stored: nothing can be replayed")
+            if (source := await source_of(connection, place)) is not None:
+                raise click.ClickException(f"call {call_id} was answered from the book: replay call {source} instead")
             head = await answer(connection, place)
             if head is None:
                 raise click.ClickException(

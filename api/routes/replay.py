@@ -21,7 +21,7 @@ from api.routes.calls import find_place
 from api.routes.parameters import Parameter, Parameters
 from api.routes.paths import read_by_get
 from api.routes.reading import reading, snapshot
-from ledger.reports.events import Answer, Place, answer, receptions_of
+from ledger.reports.events import Answer, Place, answer, receptions_of, source_of
 from ledger.reports.pages import page_of_answer
 from ledger.reports.timeline import Holdings, Step, ending_of, holdings_of, steps_of
 from llm.errors import ApiError
@@ -66,6 +66,9 @@ async def replay_call(
         if not first.has_bodies:
             message = f"The bodies of the call {place.call_id} were not stored, so there is nothing to replay."
             raise not_found(message, "bodies_not_stored", "call_id")
+        if (source := await source_of(connection, place)) is not None:
+            message = f"The call {place.call_id} was answered from the book, as the call {source} was: replay that one."
+            raise not_found(message, "served_from_book", "call_id")
         head = await answer(connection, place, scope=who.scope)
         if head is None:
             raise not_found(f"The call {place.call_id} ended without an answer: {ending.type}.", "no_answer", "call_id")

@@ -45,6 +45,22 @@ _RECEPTIONS = text("""
     FROM unnest(CAST(:journals AS uuid[]), CAST(:calls AS uuid[])) AS c (journal_id, call_id)
     JOIN ledger.events AS e ON e.journal_id = c.journal_id AND e.call_id = c.call_id AND e.version = 0
 """)
+_REQUEST_HEAD = text("""
+    SELECT coalesce(facts->>'content_encoding', '') AS content_encoding,
+        coalesce((facts->>'body_bytes')::bigint, 0) AS bytes,
+        body IS NOT NULL AND NOT facts ? 'withheld_bytes' AS is_whole
+    FROM ledger.events WHERE journal_id = :journal_id AND call_id = :call_id AND version = 0
+""")
+_REQUEST = text("""
+    SELECT body FROM ledger.events
+    WHERE journal_id = :journal_id AND call_id = :call_id
+      AND (version = 0 OR (type = 'body.part' AND (facts->>'of')::integer = 0))
+    ORDER BY version
+""")
+_SOURCE = text("""
+    SELECT facts->>'source_call_id' FROM ledger.events
+    WHERE journal_id = :journal_id AND call_id = :call_id AND type = 'call.completed' AND facts ? 'source_call_id'
+""")
 #: The attempt whose answer was relayed is the last one that was started.
 _HEAD = text("""
     SELECT s.version, s.recorded_at AS started_at, a.recorded_at AS answered_at, a.facts AS answered
@@ -88,6 +104,14 @@ class Reception:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A request's bytes as they are stored, in the coding that they are stored in."""
+
+    body: bytes
+    content_encoding: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The head of a recorded answer: the upstream's, or one that the proxy gave itself.
 
@@ -119,6 +143,22 @@ async def receptions_of(connection: AsyncConnection, places: Iterable[Place]) ->
     parameters = {"journals": [place.journal_id for place in wanted], "calls": [place.call_id for place in wanted]}
     rows = await connection.execute(_RECEPTIONS, parameters)
     return {row.call_id: Reception(row.key_id, row.has_bodies) for row in rows}
+
+
+async def request_of(connection: AsyncConnection, place: Place, *, bytes_max: int) -> Request | None:
+    """Return the bytes of a call's request; None where they are not in the book, or more than `bytes_max`."""
+    parameters = {"journal_id": place.journal_id, "call_id": place.call_id}
+    head = (await connection.execute(_REQUEST_HEAD, parameters)).mappings().one_or_none()
+    if head is None or not head["is_whole"] or head["bytes"] > bytes_max:
+        return None
+    pieces = await connection.scalars(_REQUEST, parameters)
+    return Request(b"".join(bytes(piece) for piece in pieces), head["content_encoding"])
+
+
+async def source_of(connection: AsyncConnection, place: Place) -> UUID | None:
+    """Return the call whose recorded answer this one was answered with; None where an upstream answered."""
+    source = await connection.scalar(_SOURCE, {"journal_id": place.journal_id, "call_id": place.call_id})
+    return None if source is None else UUID(source)
 
 
 async def events_of(

@@ -75,7 +75,7 @@ async def every_end(proxy: LocalProxy, upstream: Upstream, database_url: str) ->
     client, made = proxy.client, dict[str, UUID]()
     made["plain"] = (await call(client, SAYS)).call_id
     made["stream"] = (await call(client, SAYS | {"stream": True})).call_id
-    for script in ("cut_stream", "error_nested", "failed_stream", "500", "400", "cut_plain", "reset"):
+    for script in ("cut_stream", "error_nested", "failed_stream", "error_500", "error_400", "cut_plain", "reset"):
         made[script] = (await call(client, SAYS | {"stream": "stream" in script}, x_script=script)).call_id
     zipped = gzip.compress(json.dumps(SAYS | {"model": "none"}).encode())
     for name, body, headers in (
