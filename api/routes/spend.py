@@ -145,12 +145,13 @@ async def report_spend(request: Request, running: Running, who: Anybody) -> Exac
     group_by = _GROUPS[given.choice("group_by", tuple(_GROUPS), "key") or "key"]
     limit = given.integer("limit", 1_000, least=1, most=_GROUPS_MAX)
     async with snapshot(running.reads) as connection:
-        filters = SpendFilters(key_id=await _key_id(connection, given), **_dimensions(given))
+        named = {"key_id": await _key_id(connection, given), **_dimensions(given)}
+        filters = SpendFilters(**{name: (value,) for name, value in named.items() if value is not None})
         report = await spend_report(
             connection,
             start=start,
             end=end,
-            group_by=group_by,
+            group_by=(group_by,),
             filters=filters,
             scope=who.scope,
             groups_max=limit,
@@ -160,7 +161,7 @@ async def report_spend(request: Request, running: Running, who: Anybody) -> Exac
             "start": report.start,
             "end": report.end,
             "group_by": group_by,
-            "groups": [{group_by: name, **shown_sums(sums)} for name, sums in report.groups],
+            "groups": [{group_by: group.names[0], **shown_sums(group.sums)} for group in report.groups],
             "total": shown_sums(report.total),
             "overlapping": report.overlapping,
             "truncated": report.truncated,

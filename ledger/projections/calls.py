@@ -5,6 +5,7 @@ is an addition, a maximum or "what is newer in the call's own journal", never a 
 """
 
 from ledger.projections.definition import Projection, events_where
+from ledger.projections.rollup import Rollup, touch
 
 #: What holds nothing for the row is left out before the sort.
 EVENTS = events_where("call_id IS NOT NULL AND type NOT IN ('body.received', 'body.part', 'attempt.failed')")
@@ -12,6 +13,7 @@ EVENTS = events_where("call_id IS NOT NULL AND type NOT IN ('body.received', 'bo
 #: One row a call and batch: aggregates pick each fact out of the events that have it.
 #: `last(...)` of an attempt is spelt as a maximum over its number and the value, which needs no sort.
 FOLD = f"""
+WITH into_calls AS (
 INSERT INTO @target@.calls AS c (
     call_id, journal_id,
     received_at, method, path, key_id, key_alias, org, team, user_id, end_user, tags, model, stream, client_address,
@@ -131,6 +133,30 @@ ON CONFLICT (call_id, journal_id) DO UPDATE SET
     estimated_usd = c.estimated_usd + excluded.estimated_usd,
     unknown = c.unknown + excluded.unknown,
     cost_mark = greatest(c.cost_mark, excluded.cost_mark)
+RETURNING (c.received_at AT TIME ZONE 'UTC')::date AS day
+)
+{touch("into_calls", "call")}
 """  # noqa: S608 the only insertion is a constant of this package
 
-CALLS = Projection(name="calls", version=2, tables=("calls",), statements=(FOLD,), numbered=False)
+#: How calls ended, by the day of the request; what it cost is the matter of `spend.py`.
+ROLLUP = Rollup(
+    prefix="call",
+    rows="""
+    SELECT org, team, user_id, key_id, end_user, model, deployment, tier, tags,
+        (status IN ('completed', 'incomplete'))::integer AS succeeded,
+        (status NOT IN ('completed', 'incomplete'))::integer AS failed
+    FROM @target@.calls
+    WHERE received_at >= $1::date::timestamp AT TIME ZONE 'UTC'
+      AND received_at < ($1::date + 1)::timestamp AT TIME ZONE 'UTC' AND status <> 'in_progress'
+""",
+    sums=("succeeded", "failed"),
+)
+
+CALLS = Projection(
+    name="calls",
+    version=3,
+    tables=("calls", "call_rolled"),
+    statements=(FOLD,),
+    numbered=False,
+    rollup=ROLLUP,
+)

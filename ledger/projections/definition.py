@@ -8,6 +8,8 @@ The rules for a statement, which `fold.py` relies on:
 
 from dataclasses import dataclass
 
+from ledger.projections.rollup import Rollup
+
 #: Stands for the schema of the tables in a statement: the live one, or the one where a rebuild works.
 TARGET = "@target@"
 
@@ -44,6 +46,13 @@ class Projection:
     tables: tuple[str, ...]
     statements: tuple[str, ...]
     numbered: bool
+    #: Sums of past days of its rows, in tables beside `tables`.
+    rollup: Rollup | None = None
+
+    @property
+    def all_tables(self) -> tuple[str, ...]:
+        """Its tables, those of the rollup after the ones that they are computed from."""
+        return self.tables + (self.rollup.tables if self.rollup is not None else ())
 
     def statements_into(self, target: str) -> tuple[str, ...]:
         """Return the statements that fold into the tables of schema `target`."""

@@ -43,7 +43,7 @@ class ExchangeError(Exception):
 
 async def create(connection: asyncpg.Connection, projection: Projection, schema: str) -> None:
     """Make empty tables like the live ones in `schema`, with their unique keys and no other index."""
-    for table in projection.tables:
+    for table in projection.all_tables:
         shadow = f"{schema}.{table}"
         await connection.execute(f"CREATE TABLE {shadow} (LIKE ledger.{table} INCLUDING ALL EXCLUDING INDEXES)")
         for key in await connection.fetch(_PRIMARY_KEYS, f"ledger.{table}"):
@@ -54,7 +54,7 @@ async def create(connection: asyncpg.Connection, projection: Projection, schema:
 
 async def complete(connection: asyncpg.Connection, projection: Projection, schema: str) -> None:
     """Give loaded tables what the live ones have: indexes, comments, owner, grants, statistics."""
-    for table in projection.tables:
+    for table in projection.all_tables:
         live, shadow = f"ledger.{table}", f"{schema}.{table}"
         await _add_indexes(connection, table, schema, unique=False)
         about = await connection.fetchval("SELECT obj_description($1::text::regclass, 'pg_class')", live)
@@ -84,7 +84,7 @@ async def exchange(connection: asyncpg.Connection, projection: Projection, schem
     """
     # Nothing on the path: definitions come back with every name qualified.
     await connection.execute("SET LOCAL search_path = pg_catalog")
-    views = await connection.fetch(_DEPENDANTS, [f"ledger.{table}" for table in projection.tables])
+    views = await connection.fetch(_DEPENDANTS, [f"ledger.{table}" for table in projection.all_tables])
     for view in views:
         if view["kind"] != "v":
             raise ExchangeError(
@@ -92,7 +92,7 @@ async def exchange(connection: asyncpg.Connection, projection: Projection, schem
             )
         # Changes nothing, but locks the view and not what it reads, events among it.
         await connection.execute(f"ALTER VIEW {view['name']} OWNER TO {view['owner']}")
-    for table in projection.tables:
+    for table in projection.all_tables:
         await connection.execute(f"ALTER TABLE ledger.{table} RENAME TO {table}_retired")
         await _step_aside(connection, table)
         await connection.execute(f"ALTER TABLE {schema}.{table} SET SCHEMA ledger")
@@ -100,7 +100,7 @@ async def exchange(connection: asyncpg.Connection, projection: Projection, schem
         options = f" WITH ({', '.join(view['options'])})" if view["options"] else ""
         await connection.execute(f"CREATE OR REPLACE VIEW {view['name']}{options} AS {view['query']}")
     try:
-        for table in projection.tables:
+        for table in projection.all_tables:
             await connection.execute(f"DROP TABLE ledger.{table}_retired")
     except asyncpg.DependentObjectsStillExistError as error:
         raise ExchangeError(f"Something depends on a table of projection {projection.name}: {error}") from error

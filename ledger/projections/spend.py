@@ -1,10 +1,13 @@
 """Projection `spend`: sums by hour and dimensions, and the totals of each key and end user.
 
+Past days are rolled up, see `rollup.py`.
+
 Reads costs and corrections alone: their facts hold all dimensions of the call, and a correction holds differences, so
 that everything is addition. `calls.py` shows the same money call by call.
 """
 
 from ledger.projections.definition import Projection, events_where
+from ledger.projections.rollup import Rollup, touch
 
 COSTS = events_where("type ^@ 'cost.'")
 
@@ -28,8 +31,9 @@ WITH costs AS MATERIALIZED (
         sum((facts->>'unknown')::bigint) AS unknown_calls
     FROM (SELECT facts->'dims' AS dims, * FROM ({COSTS}) AS events OFFSET 0) AS costs
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-), named AS (
-    SELECT (hour || ':00Z')::timestamptz AS hour, ledger.bounded(org) AS org, ledger.bounded(team) AS team,
+), named AS MATERIALIZED (
+    SELECT left(hour, 10)::date AS day,
+        (hour || ':00Z')::timestamptz AS hour, ledger.bounded(org) AS org, ledger.bounded(team) AS team,
         ledger.bounded(user_id) AS user_id, ledger.bounded(key_id) AS key_id, ledger.bounded(end_user) AS end_user,
         ledger.bounded(model) AS model, ledger.bounded(deployment) AS deployment, ledger.bounded(tier) AS tier,
         CASE tags WHEN '[]' THEN '{{}}' ELSE ARRAY(SELECT jsonb_array_elements_text(tags)) END AS tags,
@@ -56,7 +60,7 @@ WITH costs AS MATERIALIZED (
         reasoning_tokens = s.reasoning_tokens + excluded.reasoning_tokens,
         billed_usd = s.billed_usd + excluded.billed_usd, estimated_usd = s.estimated_usd + excluded.estimated_usd,
         unknown_calls = s.unknown_calls + excluded.unknown_calls
-), into_key_totals AS (
+), into_spend_rolled AS ({touch("named", "spend")}), into_key_totals AS (
     INSERT INTO @target@.key_totals AS t (key_id, calls, billed_usd, estimated_usd, unknown_calls, batch)
     SELECT key_id, sum(calls), sum(billed_usd), sum(estimated_usd), sum(unknown_calls), $4
     FROM named GROUP BY key_id ORDER BY key_id
@@ -74,10 +78,23 @@ ON CONFLICT (end_user) DO UPDATE SET
     unknown_calls = t.unknown_calls + excluded.unknown_calls, batch = excluded.batch
 """  # noqa: S608 the only insertion is a constant of this package
 
+ROLLUP = Rollup(
+    prefix="spend",
+    rows="""
+    SELECT * FROM @target@.spend
+    WHERE hour >= $1::date::timestamp AT TIME ZONE 'UTC' AND hour < ($1::date + 1)::timestamp AT TIME ZONE 'UTC'
+""",
+    sums=(
+        "calls", "attempts", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens",
+        "reasoning_tokens", "billed_usd", "estimated_usd", "unknown_calls",
+    ),
+)  # fmt: skip
+
 SPEND = Projection(
     name="spend",
-    version=1,
-    tables=("spend", "key_totals", "end_user_totals"),
+    version=2,
+    tables=("spend", "spend_rolled", "key_totals", "end_user_totals"),
     statements=(FOLD,),
     numbered=True,
+    rollup=ROLLUP,
 )

@@ -1,45 +1,66 @@
-"""Spend over a period, grouped by one dimension; sums come from the projection `spend`, which is kept by the hour."""
+"""Spend over a period, by dimensions and intervals, from the projection `spend`: kept by the hour, and rolled up."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, fields
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, any_, func, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger.reports.tables import SPEND, TOKENS
+from ledger.projections.spend import ROLLUP
+from ledger.reports.periods import Interval, whole_hours
+from ledger.reports.sums import Book, Names, Question, groups_of, only, total_of
 
 GroupBy = Literal["key", "end_user", "model", "team", "tag", "org", "user", "deployment", "tier"]
 
 #: More groups than this are not a report; the largest are shown, and `truncated` says so.
 GROUPS_MAX = 10_000
 
-_COLUMNS: dict[str, str] = {
+COLUMNS: dict[str, str] = {
     "key": "key_id",
     "end_user": "end_user",
     "model": "model",
     "team": "team",
+    "tag": "tag",
     "org": "org",
     "user": "user_id",
     "deployment": "deployment",
     "tier": "tier",
 }
-_SUMS = ("calls", "attempts", *TOKENS, "billed_usd", "estimated_usd", "unknown_calls")
-_HOUR = timedelta(hours=1)
+_BOOK = Book(
+    prefix="spend",
+    table="spend",
+    at="hour",
+    sums={name: name for name in ROLLUP.sums},
+    where="true",
+    order="sum(billed_usd) + sum(estimated_usd) DESC",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class SpendFilters:
-    """Which calls count; None: all. An empty string asks for the calls that have none."""
+    """Which calls count: those with one of the names in each dimension; None: all.
 
-    key_id: str | None = None
-    end_user: str | None = None
-    org: str | None = None
-    team: str | None = None
-    user_id: str | None = None
-    model: str | None = None
-    tag: str | None = None
+    An empty name asks for the calls that have none; an empty tuple asks for nothing.
+    """
+
+    key_id: Names | None = None
+    end_user: Names | None = None
+    org: Names | None = None
+    team: Names | None = None
+    user_id: Names | None = None
+    model: Names | None = None
+    deployment: Names | None = None
+    tier: Names | None = None
+    tag: Names | None = None
+
+    def of(self, scope: str | None) -> dict[str, Names]:
+        """Return the filters by column, narrowed to the key `scope`."""
+        given = only({field.name: getattr(self, field.name) for field in fields(self)})
+        if scope is not None:
+            asked = given.get("key_id")
+            given["key_id"] = (scope,) if asked is None or scope in asked else ()
+        return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +80,17 @@ class Sums:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """The sums of one group: its names in the order that was asked for, and the beginning of its interval, if any."""
+
+    names: tuple[str, ...]
+    sums: Sums
+    bucket: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SpendReport:
-    """Sums of each group, the most expensive first, and of everything that was asked for.
+    """Sums of each group, and of everything that was asked for; by interval, and the most expensive first.
 
     `start` and `end` are the period that was summed: the one asked for, widened to whole hours (UTC). Tags overlap:
     grouped by tag, the groups add up to more than `total`, and calls without a tag are in no group (`overlapping`).
@@ -68,7 +98,7 @@ class SpendReport:
 
     start: datetime
     end: datetime
-    groups: tuple[tuple[str, Sums], ...]
+    groups: tuple[Group, ...]
     total: Sums
     overlapping: bool
     truncated: bool
@@ -79,94 +109,42 @@ async def spend_report(
     *,
     start: datetime,
     end: datetime,
-    group_by: GroupBy,
+    group_by: tuple[GroupBy, ...] = (),
+    interval: Interval | None = None,
     filters: SpendFilters | None = None,
     scope: str | None = None,
     groups_max: int = 1_000,
 ) -> SpendReport:
-    """Sum what was spent on calls received from `start` up to `end` (exclusive), by `group_by`.
+    """Sum what was spent on calls received from `start` up to `end` (exclusive), by dimensions and interval.
+
+    Without either, there are no groups, only the total. `scope` narrows everything to one key. Wherever a rollup of
+    the period serves, it is read (see `periods.py`): the answer is the same.
 
     Raises:
         ValueError: a time without a zone, an empty period, an unknown dimension, too many groups.
     """
-    if start.tzinfo is None or end.tzinfo is None or start >= end:
-        raise ValueError(f"A period needs two times with a zone, the earlier first: got {start} and {end}.")
-    if group_by != "tag" and group_by not in _COLUMNS:
-        raise ValueError(f"Spend can be grouped by tag, {', '.join(_COLUMNS)}: got {group_by!r}.")
+    start, end = whole_hours(start, end)
+    unknown = [name for name in group_by if name not in COLUMNS]
+    if unknown or len(set(group_by)) < len(group_by):
+        raise ValueError(
+            f"Spend can be grouped by {', '.join(COLUMNS)}, each once: got {', '.join(map(repr, group_by))}."
+        )
     if not 1 <= groups_max <= GROUPS_MAX:
         raise ValueError(f"A report has from 1 to {GROUPS_MAX} groups: got {groups_max}.")
-    start, end = _whole_hours(start, end)
-    conditions = [SPEND.c.hour >= start, SPEND.c.hour < end, *_conditions(filters or SpendFilters(), scope)]
-    sums = [func.coalesce(func.sum(SPEND.c[name]), 0).label(name) for name in _SUMS]
-    if group_by == "tag":
-        total = (await connection.execute(select(*sums).where(*conditions))).one()
-        rows = (await connection.execute(_by_tag(sums).where(*conditions).limit(groups_max + 1))).all()
-    else:
-        # The total and the groups in one reading; the total comes first, and comes even where there is nothing.
-        query = _by_column(SPEND.c[_COLUMNS[group_by]], sums).where(*conditions).limit(groups_max + 2)
-        first, *rest = (await connection.execute(query)).all()
-        total, rows = first[2:], [row[1:] for row in rest]
+    columns = tuple(COLUMNS[name] for name in group_by)
+    question = Question(start, end, columns, interval, (filters or SpendFilters()).of(scope))
+    total = await total_of(connection, _BOOK, question)
+    rows = await groups_of(connection, _BOOK, question, limit=groups_max + 1) if columns or interval else []
     return SpendReport(
         start=start,
         end=end,
-        groups=tuple((row[0], _sums(row[1:])) for row in rows[:groups_max]),
+        groups=tuple(Group(row.names, _sums(row.sums), row.bucket) for row in rows[:groups_max]),
         total=_sums(total),
-        overlapping=group_by == "tag",
+        overlapping="tag" in group_by,
         truncated=len(rows) > groups_max,
     )
 
 
-def _whole_hours(start: datetime, end: datetime) -> tuple[datetime, datetime]:
-    start, end = start.astimezone(UTC), end.astimezone(UTC)
-    floor = end.replace(minute=0, second=0, microsecond=0)
-    return start.replace(minute=0, second=0, microsecond=0), floor if floor == end else floor + _HOUR
-
-
-def _conditions(filters: SpendFilters, scope: str | None) -> list[ColumnElement[bool]]:
-    wanted = {
-        "key_id": filters.key_id,
-        "end_user": filters.end_user,
-        "org": filters.org,
-        "team": filters.team,
-        "user_id": filters.user_id,
-        "model": filters.model,
-    }
-    conditions: list[ColumnElement[bool]] = [
-        SPEND.c[name] == func.ledger.bounded(value) for name, value in wanted.items() if value is not None
-    ]
-    if filters.end_user:
-        # The index on end users holds only calls that name one; the planner must be told that this is such a query.
-        conditions.append(SPEND.c.end_user != literal(""))
-    if filters.tag is not None:
-        conditions.append(literal(filters.tag) == any_(SPEND.c.tags))
-    if scope is not None:
-        conditions.append(SPEND.c.key_id == scope)
-    return conditions
-
-
-def _cost() -> ColumnElement[Any]:
-    return func.sum(SPEND.c.billed_usd) + func.sum(SPEND.c.estimated_usd)
-
-
-def _by_column(group: ColumnElement[Any], sums: list[Any]) -> Select[*tuple[Any, ...]]:
-    is_total = func.grouping(group)
-    return (
-        select(is_total, group, *sums)
-        .group_by(func.grouping_sets(tuple_(group), tuple_()))
-        .order_by(is_total.desc(), _cost().desc(), group)
-    )
-
-
-def _by_tag(sums: list[Any]) -> Select[*tuple[Any, ...]]:
-    tags = func.unnest(SPEND.c.tags).table_valued("tag").render_derived()
-    source = SPEND.join(tags, literal(value=True))
-    return select(tags.c.tag, *sums).select_from(source).group_by(tags.c.tag).order_by(_cost().desc(), tags.c.tag)
-
-
-def _sums(values: Any) -> Sums:
-    return Sums(**{name: _exact(name, value) for name, value in zip(_SUMS, values, strict=True)})
-
-
-def _exact(name: str, value: Any) -> Any:
+def _sums(values: dict[str, Any]) -> Sums:
     """Sums of bigint come back as numeric."""
-    return Decimal(value) if name.endswith("_usd") else int(value)
+    return Sums(**{name: Decimal(value) if name.endswith("_usd") else int(value) for name, value in values.items()})

@@ -102,13 +102,13 @@ class Call:
 class Book:
     """Events of several journals, drawn at random; `events[journal]` lists each journal's in order."""
 
-    def __init__(self, journals: list[uuid.UUID], seed: int) -> None:
+    def __init__(self, journals: list[uuid.UUID], seed: int, start: datetime = START) -> None:
         self.rng = random.Random(seed)
         self.events: dict[uuid.UUID, list[Event]] = {journal: [] for journal in journals}
         self.open: dict[uuid.UUID, list[Call]] = {journal: [] for journal in journals}
         self.ended: list[Call] = []
         self.sealed: set[uuid.UUID] = set()
-        self.now = START
+        self.now = start
         # Writers' clocks disagree: by more than a batch takes, so that reading by time is wrong.
         self.skew = {journal: timedelta(seconds=self.rng.uniform(-90, 90)) for journal in journals}
         self._revisions: dict[str, int] = {}
@@ -367,9 +367,9 @@ class Book:
             self.advance(self.rng.choice(self.open[journal]))
 
 
-def random_book(journals: list[uuid.UUID], seed: int, steps: int) -> Book:
-    """Draw a book of about `steps` events."""
-    book = Book(journals, seed)
+def random_book(journals: list[uuid.UUID], seed: int, steps: int, start: datetime = START) -> Book:
+    """Draw a book of about `steps` events, from `start` on."""
+    book = Book(journals, seed, start)
     for _ in range(steps):
         book.step()
     return book

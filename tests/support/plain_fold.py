@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from tests.support.book import Event
 
@@ -65,6 +65,23 @@ def plain_line_items(events: Iterable[Event]) -> dict[tuple[object, ...], list[A
                     place = (keyed, dims["received_at"][:10], *names, dims["model"], meter)
                     sums[place] = [old + new for old, new in zip(sums[place], row, strict=True)]
     return dict(sums)
+
+
+def plain_names(spend: dict[tuple[object, ...], list[Any]]) -> dict[tuple[str, str, str, str, str], list[Any]]:
+    """Dimension, grain, first day, name, key -> sums, out of what `plain_spend` made."""
+    names: dict[tuple[str, str, str, str, str], list[Any]] = {}
+    for place, row in spend.items():
+        hour, org, team, user, key, end_user, model, deployment, tier, tags = cast("tuple[Any, ...]", place)
+        month, day = hour[:7], int(hour[8:10])
+        periods = {"day": hour[:10], "third": f"{month}-{min((day - 1) // 10, 2) * 10 + 1:02}", "month": f"{month}-01"}
+        named = [("all", "", ""), ("end_user", end_user, key), *(("tag", tag, key) for tag in tags)]
+        dims = {"org": org, "team": team, "user_id": user, "key_id": key, "model": model, "deployment": deployment}
+        named += [(dimension, name, "") for dimension, name in (dims | {"tier": tier}).items()]
+        for grain, start in periods.items():
+            for dimension, name, through in named:
+                at = (dimension, grain, start, name, through)
+                names[at] = [old + new for old, new in zip(names.get(at, [0] * len(row)), row, strict=True)]
+    return names
 
 
 def _money(call: dict[str, Any], facts: dict[str, Any]) -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import asyncpg
 
 from tests.support.book import Event, spell
-from tests.support.plain_fold import TOKENS, plain_calls, plain_keys, plain_line_items, plain_spend, plain_teams
+from tests.support.plain_fold import (
+    TOKENS,
+    plain_calls,
+    plain_keys,
+    plain_line_items,
+    plain_names,
+    plain_spend,
+    plain_teams,
+)
 
 _DIMS = ("org", "team", "user_id", "key_id", "end_user", "model", "deployment", "tier")
 _SUMS = ("calls", "attempts", *TOKENS, "billed_usd", "estimated_usd", "unknown_calls")
@@ -32,6 +40,50 @@ async def line_items(connection: asyncpg.Connection) -> dict[tuple[object, ...],
     return {
         tuple(row[name] for name in names): [row["quantity"], row["amount_usd"], row["unknown_costs"]] for row in rows
     }
+
+
+async def names(connection: asyncpg.Connection) -> dict[tuple[str, str, str, str, str], list[Any]]:
+    """Dimension, grain, first day, name, key -> sums of what is rolled up, as `plain_names`."""
+    rows = await connection.fetch(
+        "SELECT * FROM ledger.spend_names JOIN ledger.spend_rolled USING (grain, start) WHERE is_current"
+    )
+    return {
+        (row["dimension"], row["grain"], row["start"].isoformat(), row["name"], row["key_id"]): [
+            row[name] for name in _SUMS
+        ]
+        for row in rows
+    }
+
+
+async def rollup_differences(connection: asyncpg.Connection) -> list[str]:
+    """Say where current rollups are not the sums of the rows that they stand for; [] where they are."""
+    current = {(row[0], row[1].isoformat()) for row in await connection.fetch(_CURRENT.format("spend"))}
+    plain = {place: row for place, row in plain_names(await spend(connection)).items() if place[1:3] in current}
+    found = _unequal("names", plain, await names(connection))
+    for prefix, total in (("spend", "sum(calls), sum(billed_usd)"), ("call", "sum(succeeded), sum(failed)")):
+        periods, all_names = [
+            await connection.fetch(
+                f"SELECT grain, start, {total} FROM ledger.{prefix}_{table}"  # noqa: S608 constants
+                f" JOIN ledger.{prefix}_rolled USING (grain, start) WHERE is_current AND {which}"
+                " GROUP BY 1, 2 ORDER BY 1, 2"
+            )
+            for table, which in (("periods", "true"), ("names", "dimension = 'all' AND grain <> 'third'"))
+        ]
+        found += [] if periods == all_names else [f"{prefix}_periods: {periods} are not {all_names}"]
+    ends = await connection.fetchval(_ENDS)
+    ended = await connection.fetchval(_ENDED)
+    return found + ([] if (ends or 0) == ended else [f"{ends} ends are rolled up, {ended} calls ended"])
+
+
+_CURRENT = "SELECT grain, start FROM ledger.{}_rolled WHERE is_current"
+_ENDS = """
+SELECT sum(succeeded + failed) FROM ledger.call_periods JOIN ledger.call_rolled USING (grain, start)
+WHERE grain = 'day' AND is_current
+"""
+_ENDED = """
+SELECT count(*) FROM ledger.calls WHERE finished_at IS NOT NULL AND (received_at AT TIME ZONE 'UTC')::date IN (
+    SELECT start FROM ledger.call_rolled WHERE grain = 'day' AND is_current)
+"""
 
 
 async def keys(connection: asyncpg.Connection) -> dict[str, dict[str, Any]]:

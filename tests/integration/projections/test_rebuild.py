@@ -10,6 +10,7 @@ from ledger.projections.catalogue import ALL
 from ledger.projections.compare import compare
 from ledger.projections.projector import Projector
 from ledger.projections.rebuild import SCHEMA, RebuildError, rebuild
+from ledger.projections.spend import SPEND
 from tests.support import projected
 from tests.support.book import Book, open_journals, random_book, write
 
@@ -180,7 +181,7 @@ async def test_rebuild_to_a_newer_fold_raises_the_version(
     await connection.execute("UPDATE ledger.projections SET version = 0 WHERE name = 'spend'")
     assert await projector.catch_up() == 0
     await rebuild(database_url, ["spend"])
-    assert await connection.fetchval("SELECT version FROM ledger.projections WHERE name = 'spend'") == 1
+    assert await connection.fetchval("SELECT version FROM ledger.projections WHERE name = 'spend'") == SPEND.version
     assert await projected.differences(connection, book.all_events()) == []
 
 

@@ -1,0 +1,167 @@
+"""Rollups: sums of past days, thirds of months and months, so that a report reads thousands of rows, not millions.
+
+They are not folded with each batch, which would write each charge five times more: a fold only marks the periods that
+it touches as stale, in its own transaction, and whoever holds the right to fold sums a stale period that is over anew,
+from the projection's own rows. `ledger/reports/periods.py` reads a period's rollup where it is current, and else the
+rows; both are in one snapshot, so an answer does not depend on what is rolled up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import asyncpg
+
+#: The dimensions of `*_periods`: a key has one org, team and user at a time, and models and tiers are few.
+PERIOD_DIMENSIONS = ("org", "team", "user_id", "key_id", "model", "deployment", "tier")
+#: The dimensions of `*_names`; `all` has the one name ''. Names of end users and tags are kept by key.
+NAME_DIMENSIONS = ("all", *PERIOD_DIMENSIONS, "end_user", "tag")
+#: From fine to coarse. A third of a month is from the 1st, 11th or 21st.
+GRAINS = ("day", "third", "month")
+
+_FEW = ", ".join(PERIOD_DIMENSIONS)
+
+#: The oldest period that is over and stale, days first. The hour's grace leaves a day alone while calls of its last
+#: minutes still end.
+_STALE = """
+SELECT grain, start, until FROM (
+    SELECT grain, start, (CASE grain
+        WHEN 'day' THEN start + 1
+        WHEN 'third' THEN CASE WHEN extract(day FROM start) > 20 THEN date_trunc('month', start) + interval '1 month'
+                               ELSE start + interval '10 days' END
+        ELSE start + interval '1 month' END)::date AS until
+    FROM @target@.@prefix@_rolled WHERE NOT is_current
+) AS stale
+WHERE until <= ((now() - interval '1 hour') AT TIME ZONE 'UTC')::date
+ORDER BY array_position(ARRAY['day', 'third', 'month'], grain), start LIMIT 1
+"""
+_ROLLED = "UPDATE @target@.@prefix@_rolled SET is_current = true WHERE grain = $1 AND start = $2"
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """What is rolled up: `rows` is a query of a day's rows ($1 its date) with all dimensions, tags, and `sums`."""
+
+    prefix: str
+    rows: str
+    sums: tuple[str, ...]
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables of sums; which of their periods can be trusted is in `rolled`."""
+        return (f"{self.prefix}_periods", f"{self.prefix}_names")
+
+    @property
+    def rolled(self) -> str:
+        """The table of periods."""
+        return f"{self.prefix}_rolled"
+
+
+def touch(source: str, prefix: str) -> str:
+    """Return a CTE's query that marks the periods of the dates `day` of the CTE `source` as stale."""
+    return f"""
+    INSERT INTO @target@.{prefix}_rolled AS r (grain, start, is_current)
+    SELECT DISTINCT touched.grain, touched.start, false
+    FROM (SELECT DISTINCT day FROM {source} WHERE day IS NOT NULL) AS days
+    CROSS JOIN LATERAL (VALUES
+        ('day', day),
+        ('third', date_trunc('month', day)::date + least((extract(day FROM day)::integer - 1) / 10, 2) * 10),
+        ('month', date_trunc('month', day)::date)
+    ) AS touched (grain, start)
+    ORDER BY touched.grain, touched.start
+    ON CONFLICT (grain, start) DO UPDATE SET is_current = false WHERE r.is_current
+"""  # noqa: S608 constants of this package
+
+
+async def roll_up(connection: asyncpg.Connection, rollup: Rollup, target: str) -> bool:
+    """Sum one stale period that is over anew, in the caller's transaction; False where there is none.
+
+    The caller holds the right to fold: nobody touches the period meanwhile.
+    """
+    row = await connection.fetchrow(_spelt(_STALE, rollup, target))
+    if row is None:
+        return False
+    grain, start, until = row["grain"], row["start"], row["until"]
+    for statement in _statements(rollup, grain):
+        arguments: list[date] = [start] if grain == "day" else [start, until]
+        await connection.execute(_spelt(statement, rollup, target), *arguments)
+    await connection.execute(_spelt(_ROLLED, rollup, target), grain, start)
+    return True
+
+
+async def roll_up_all(connection: asyncpg.Connection, rollup: Rollup, target: str) -> None:
+    """Sum every stale period that is over anew."""
+    more = True
+    while more:
+        async with connection.transaction():
+            more = await roll_up(connection, rollup, target)
+
+
+def _spelt(statement: str, rollup: Rollup, target: str) -> str:
+    return statement.replace("@target@", target).replace("@prefix@", rollup.prefix)
+
+
+def _statements(rollup: Rollup, grain: str) -> tuple[str, ...]:
+    if grain == "day":
+        return _periods_of_day(rollup), _names_of_day(rollup)
+    names = _longer("names", grain, ("dimension", "name", "key_id"), rollup.sums)
+    if grain == "third":
+        return (names,)
+    return _longer("periods", grain, ("dims_sha256", *PERIOD_DIMENSIONS), rollup.sums), names
+
+
+def _added(sums: Sequence[str]) -> str:
+    return ", ".join(f"sum({name}) AS {name}" for name in sums)
+
+
+def _replaced(sums: Sequence[str]) -> str:
+    """A row that is there is written over: what a name was once in, it stays in."""
+    return ", ".join(f"{name} = excluded.{name}" for name in sums)
+
+
+def _periods_of_day(rollup: Rollup) -> str:
+    sums = ", ".join(rollup.sums)
+    return f"""
+INSERT INTO @target@.@prefix@_periods AS t (grain, start, dims_sha256, {_FEW}, {sums})
+SELECT 'day', $1::date, sha256(convert_to(jsonb_build_array({_FEW})::text, 'UTF8')) AS dims_sha256, {_FEW}, {sums}
+FROM (SELECT {_FEW}, {_added(rollup.sums)} FROM ({rollup.rows}) AS rows GROUP BY {_FEW}) AS periods
+ORDER BY dims_sha256
+ON CONFLICT (grain, start, dims_sha256) DO UPDATE SET {_replaced(rollup.sums)}
+"""  # noqa: S608 constants of this package
+
+
+def _names_of_day(rollup: Rollup) -> str:
+    """Names of which there are few are summed from the day's periods, which are there by then."""
+    sums, added = ", ".join(rollup.sums), _added(rollup.sums)
+    singles = ", ".join(f"('{name}', {name})" for name in PERIOD_DIMENSIONS)
+    return f"""
+WITH rows AS MATERIALIZED ({rollup.rows}), names AS (
+    SELECT named.dimension, named.name, '' COLLATE "C" AS key_id, {added}
+    FROM @target@.@prefix@_periods AS p
+    CROSS JOIN LATERAL (VALUES ('all', '' COLLATE "C"), {singles}) AS named (dimension, name)
+    WHERE p.grain = 'day' AND p.start = $1::date
+    GROUP BY named.dimension, named.name
+    UNION ALL
+    SELECT 'end_user', end_user, key_id, {added} FROM rows GROUP BY end_user, key_id
+    UNION ALL
+    SELECT 'tag', ledger.bounded(tag), key_id, {added} FROM rows CROSS JOIN LATERAL unnest(tags) AS tag
+    GROUP BY ledger.bounded(tag), key_id
+)
+INSERT INTO @target@.@prefix@_names AS t (dimension, grain, start, name, key_id, {sums})
+SELECT dimension, 'day', $1::date, name, key_id, {sums} FROM names ORDER BY dimension, name, key_id
+ON CONFLICT (dimension, grain, start, name, key_id) DO UPDATE SET {_replaced(rollup.sums)}
+"""  # noqa: S608 constants of this package
+
+
+def _longer(table: str, grain: str, dims: Sequence[str], sums: Sequence[str]) -> str:
+    """Spell a longer period ($1 to $2) as the sum of its days."""
+    columns = ", ".join(dims)
+    key = "dims_sha256" if table == "periods" else "dimension, name, key_id"
+    unique = "grain, start, dims_sha256" if table == "periods" else "dimension, grain, start, name, key_id"
+    return f"""
+INSERT INTO @target@.@prefix@_{table} AS t (grain, start, {columns}, {", ".join(sums)})
+SELECT '{grain}', $1::date, {columns}, {_added(sums)} FROM @target@.@prefix@_{table}
+WHERE grain = 'day' AND start >= $1::date AND start < $2::date
+GROUP BY {columns} ORDER BY {key}
+ON CONFLICT ({unique}) DO UPDATE SET {_replaced(sums)}
+"""  # noqa: S608 constants of this package
