@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from api.access_log import AccessLog
 from api.affinity import Affinity
 from api.asgi_client import Receive, Scope, Send
 from api.auth import Authenticator
@@ -82,6 +83,7 @@ class Application:
         self._master_key = master_key
         self._parent_pid = parent_pid
         self._instruments = make_instruments(config, database_url, metrics_dir)
+        self._observer: CallObserver | None = None
         self._web = make_web()
         self._calls: Calls | None = None
         self._context: Context | None = None
@@ -190,14 +192,17 @@ class Application:
     def _wire(self, book: Book, deployments: Iterable[Deployment]) -> None:
         keyring = CachedKeyring(self._url)
         authenticator = Authenticator(self._master_key, keyring)
-        observer = CallObserver(self._instruments.meter)
-        engine_of_calls = make_engine(self.config, deployments, self._upstream, book, observer)
+        general = self.config.general
+        self._observer = CallObserver(
+            self._instruments.meter, AccessLog(self.config.log_format) if general.access_log else None
+        )
+        engine_of_calls = make_engine(self.config, deployments, self._upstream, book, self._observer)
         vitals = Vitals(self._instruments.cells, book, engine_of_calls)
         self._affinity = Affinity(self._url, engine_of_calls)
         reads = engine(self._url, purpose="reports", pool_size=_READS_POOL, statement_timeout=_READS_TIMEOUT)
         stored = StoredResponses(book, reads)
         self._calls = Calls(
-            book, engine_of_calls, authenticator, keyring, self._affinity, self.config.general, observer, stored
+            book, engine_of_calls, authenticator, keyring, self._affinity, general, self._observer, stored
         )
         self._context = Context(
             config=self.config,
@@ -253,6 +258,8 @@ class Application:
             await self._affinity.close()
         await self._context.reads.dispose()
         self._instruments.lag.close()
+        if self._observer is not None:
+            self._observer.close()
         self._calls = self._context = None
         self._leave_signals()
 

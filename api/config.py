@@ -37,6 +37,11 @@ class Config:
     sha256: str
     """Of the file's bytes, in hex: which config was in force."""
 
+    @property
+    def log_format(self) -> str:
+        """How lines of the log are written: text or json."""
+        return "json" if self.llm.json_logs else self.general.log_format
+
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
     """Read the config file; `environ` answers `os.environ/NAME` and holds OPENAI_API_KEY.

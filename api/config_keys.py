@@ -105,7 +105,7 @@ LLM_NOT_HONOURED = _keys(
     disable_end_user_cost_tracking_prometheus_only disable_hf_tokenizer_download disable_streaming_logging
     drop_params_list enable_end_user_cost_tracking_prometheus_only enable_json_schema_validation
     enable_preview_features failure_callback force_ipv4 forward_traceparent_to_llm_provider
-    global_disable_no_log_param guardrails include_cost_in_streaming_usage json_logs key_generation_settings
+    global_disable_no_log_param guardrails include_cost_in_streaming_usage key_generation_settings
     langfuse_default_tags language_model_logging max_budget max_end_user_budget max_end_user_budget_id
     max_internal_user_budget max_parallel_requests max_ui_session_budget mcp_aliases model_alias_map modify_params
     network_mock post_call_rules prometheus_initialize_budget_metrics prometheus_metrics_config public_model_groups

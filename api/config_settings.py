@@ -48,6 +48,11 @@ class GeneralSettings:
     api_description: str = "open"
     """Who may read /openapi.json and /docs: everybody, whoever has a key (`key`), or nobody (`off`)."""
     metrics_require_key: bool = True
+    log_format: str = "text"
+    log_level: str = "info"
+    """From which level on this project's own lines are logged; others' from warning on."""
+    access_log: bool = True
+    """Whether each call that has ended is logged, as a line without content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ class LlmSettings:
     """What holds for all models."""
 
     request_timeout_s: float = 600.0
+    json_logs: bool = False
+    """LiteLLM's spelling of `log_format: json`."""
 
 
 def read_general(table: Table | None) -> GeneralSettings:
@@ -104,6 +111,9 @@ def read_general(table: Table | None) -> GeneralSettings:
         journal_max_age_s=table.seconds("journal_max_age_s", default.journal_max_age_s, minimum_s=60.0),
         api_description=table.choice("api_description", ("open", "key", "off"), default.api_description),
         metrics_require_key=table.boolean("metrics_require_key", default=default.metrics_require_key),
+        log_format=table.choice("log_format", ("text", "json"), default.log_format),
+        log_level=table.choice("log_level", ("debug", "info", "warning", "error"), default.log_level),
+        access_log=table.boolean("access_log", default=default.access_log),
     )
     if settings.call_buffer_bytes > settings.buffer_bytes:
         table.mistake(
@@ -159,7 +169,10 @@ def read_llm(table: Table | None) -> LlmSettings:
     default = LlmSettings()
     if table is None:
         return default
-    settings = LlmSettings(table.seconds("request_timeout", default.request_timeout_s, minimum_s=0.001))
+    settings = LlmSettings(
+        request_timeout_s=table.seconds("request_timeout", default.request_timeout_s, minimum_s=0.001),
+        json_logs=table.boolean("json_logs", default=default.json_logs),
+    )
     drop = table.entry("drop_params")
     if drop is not None and table.boolean("drop_params", default=False):
         table.findings.warning(drop.line, drop.path, "has no effect here: fields pass to the upstream as they came")

@@ -3,14 +3,13 @@
 Apart from the command line, so that a worker loads nothing of it. The parent is `cli/serve.py`.
 """
 
-import logging
 import os
-import sys
 from pathlib import Path
 from typing import Final
 
 from api.app import Application
 from api.config import load
+from api.logs import follow_config, set_up_logging
 from api.settings import Settings
 
 _CONFIG: Final = "RESPONSES_LEDGER_WORKER_CONFIG"
@@ -41,6 +40,7 @@ def make_application() -> Application:
     set_up_logging()
     environ = Settings.read().environ
     config = load(Path(environ[_CONFIG]), environ)
+    follow_config(config, environ[_DATABASE], environ[_MASTER_KEY])
     parent_pid = int(environ[_PARENT])
     return Application(
         config,
@@ -50,10 +50,3 @@ def make_application() -> Application:
         owns_process=True,
         metrics_dir=Path(environ[_METRICS]),
     )
-
-
-def set_up_logging() -> None:
-    """Log to standard error: what this project says from INFO on, libraries from WARNING on."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for name in ("alembic", "uvicorn", "asyncio", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)

@@ -28,10 +28,11 @@ from api.app import Application
 from api.config import Config, load
 from api.config_nodes import ConfigError
 from api.http_protocol import protocol
+from api.logs import follow_config, set_up_logging
 from api.metrics.cells import shared_directory
 from api.settings import Settings
 from api.version import DISTRIBUTION
-from api.worker import FACTORY, hand_over, set_up_logging
+from api.worker import FACTORY, hand_over
 from ledger.postgres.embedded import EmbeddedPostgresError, EmbeddedServer, start
 from ledger.postgres.migrate import SchemaMismatchError, upgrade
 from ledger.postgres.url import DatabaseUrlError, parse
@@ -69,6 +70,7 @@ def serve(options: ServeOptions) -> int:
     set_up_logging()
     try:
         with _prepared(options) as prepared, _listening(options.host, options.port) as listener:
+            follow_config(prepared.config, prepared.database_url, prepared.master_key)
             return _run(options, prepared, listener)
     except ConfigError as error:
         click.echo(str(error), err=True)

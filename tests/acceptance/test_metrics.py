@@ -1,6 +1,7 @@
-"""/metrics of a proxy with several workers: whichever is asked tells the same, and what the book says."""
+"""/metrics of a proxy with several workers: whichever is asked tells the same, and what the book says; and its log."""
 
 import asyncio
+import json
 import os
 import signal
 from contextlib import suppress
@@ -10,11 +11,12 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.proxy import Client, configuration, deployment
+from tests.support.proxy import MASTER_KEY, Client, configuration, deployment
 from tests.support.proxy_book import Book
 from tests.support.proxy_process import Proxy
 from tests.support.upstream import Upstream
 
+CANARY = "canary"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 _ENDS = """
@@ -32,6 +34,12 @@ SELECT facts->'dims'->>'model' AS model, sum((facts->>'billed_usd')::numeric) AS
     sum((facts->'usage'->>'output_tokens')::int) AS output,
     sum((facts->'usage'->>'reasoning_tokens')::int) AS output_reasoning
 FROM ledger.events WHERE type = 'cost.recorded' GROUP BY 1
+"""
+
+
+_ENDED = """
+SELECT call_id, type FROM ledger.events
+WHERE type LIKE 'call.%' AND type <> 'call.received'
 """
 
 
@@ -53,7 +61,7 @@ def of(samples: Samples, name: str, **labels: str) -> float:
 
 async def make_calls(client: Client) -> None:
     """Make calls of every kind that a client can bring about; each over a connection of its own."""
-    asked: list[dict[str, Any]] = [{"model": "gpt-4o", "input": "x" * n, "stream": n % 2 == 0} for n in range(24)]
+    asked: list[dict[str, Any]] = [{"model": "gpt-4o", "input": CANARY * n, "stream": n % 2 == 0} for n in range(24)]
     asked += [{"model": "gpt-4o", "input": "hello", "stream": True, "metadata": {"script": "cut_stream"}}] * 3
     asked += [{"model": "unpriced", "input": "hello"}] * 3
     asked += [{"model": "gpt-4o", "input": "hello", "metadata": {"script": "close"}}] * 2
@@ -94,6 +102,17 @@ def workers(proxy: Proxy) -> list[int]:
     return found
 
 
+def check_the_log(log: str, ended: list[Any]) -> None:
+    """Every call has its line, and nothing of what was asked, answered or kept secret is in any line."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    told = {line["call_id"]: line["terminal"] for line in lines if line["logger"] == "api.access"}
+    # The worker that was killed may have taken its last lines with it.
+    assert told.items() <= {(str(row["call_id"]), row["type"].removeprefix("call.")) for row in ended}
+    assert len(told) > len(ended) / 2
+    for secret in (CANARY, "echo:", MASTER_KEY, "sk-"):
+        assert secret not in log
+
+
 async def replaced(proxy: Proxy, dead: int) -> None:
     """Wait until another worker has come for the one that died."""
     async with asyncio.timeout(60):
@@ -105,7 +124,7 @@ async def test_metrics_are_those_of_all_workers_and_equal_the_book_also_after_on
     upstream: Upstream, database_url: str, tmp_path: Path
 ) -> None:
     models = [deployment(name, f"{upstream.url}/v1") for name in ("gpt-4o", "unpriced")]
-    config = configuration(models)
+    config = configuration(models, general={"log_level": "debug", "log_format": "json"})
     with Proxy(config, database_url, tmp_path, num_workers=2) as proxy:
         async with proxy.client() as client, proxy.book() as book:
             await make_calls(client)
@@ -129,3 +148,4 @@ async def test_metrics_are_those_of_all_workers_and_equal_the_book_also_after_on
             assert proxy.process is not None
             proxy.terminate()
             await asyncio.to_thread(proxy.wait)
+            check_the_log(proxy.log, await book.fetch(_ENDED))

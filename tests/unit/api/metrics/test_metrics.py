@@ -2,7 +2,6 @@
 
 from decimal import Decimal
 from pathlib import Path
-from uuid import UUID
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -10,35 +9,14 @@ from api.metrics.cells import CELL_MAX, Cells, shared_directory
 from api.metrics.exposition import exposition
 from api.metrics.layout import MODELS_MAX, Layout
 from api.metrics.meter import Meter
-from ledger.events import CALL_COMPLETED, CALL_REJECTED
+from ledger.events import CALL_REJECTED
 from ledger.money.cost import Charge
 from ledger.money.usage import Usage
 from ledger.projections.lag import Lag
-from llm.outcome import Outcome
+from tests.support.outcomes import outcome
 
 LAYOUT = Layout(["gpt-5", "gpt-5-mini"])
 USAGE = Usage(100, 40, 0, 20, 5)
-
-
-def outcome(model: str = "gpt-5", **changed: object) -> Outcome:
-    facts: dict[str, object] = {
-        "call_id": UUID(int=1),
-        "key_id": "master",
-        "model": model,
-        "deployment_id": "d",
-        "is_stream": True,
-        "terminal": CALL_COMPLETED,
-        "status": 200,
-        "charge": None,
-        "attempts": 1,
-        "chunks": 3,
-        "request_bytes": 10,
-        "answer_bytes": 20,
-        "first_chunk_us": 900,
-        "upstream_us": 4_000,
-        "duration_us": 6_000,
-    }
-    return Outcome(**(facts | changed))  # pyright: ignore[reportArgumentType] - the table above has the right types
 
 
 def told(cells: Cells, lags: list[Lag] | None = None) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
