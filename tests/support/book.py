@@ -309,9 +309,10 @@ class Book:
         rng = self.rng
         name = rng.choice(["key-1", "key-2", "key-3"])
         revision = self._revisions[name] = self._revisions.get(name, 0) + 1
-        revoked = revision > 3
+        revoked = revision > 4
         changes = ["key.updated", "key.blocked", "key.regenerated"]
-        kind = "key.issued" if revision == 1 else "key.revoked" if revoked else rng.choice(changes)
+        # A pure function of name and revision: books share a database, and a revision of a subject is one state.
+        kind = "key.issued" if revision == 1 else "key.revoked" if revoked else changes[revision % len(changes)]
         state: dict[str, Any] = {
             "key_id": name, "key_hash": hashlib.sha256(name.encode()).hexdigest(), "key_name": "sk-...abcd",
             "key_alias": f"{name} r{revision}", "org": "acme", "team": "red", "user": "ann", "end_user": "",
@@ -339,7 +340,7 @@ class Book:
         """Create, change or delete a team, with its next revision."""
         name = self.rng.choice(["red", "blue"])
         revision = self._revisions[name] = self._revisions.get(name, 0) + 1
-        kind = self.rng.choice(["team.updated", "team.deleted"]) if revision % 3 else "team.created"
+        kind = ("team.created", "team.updated", "team.deleted")[revision % 3]
         state = {
             "team_id": name, "team_alias": f"{name} r{revision}", "org": "acme", "metadata": {"n": revision},
             "blocked": revision % 2 == 0, "deleted": kind == "team.deleted", "created_at": spell(START),
