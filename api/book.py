@@ -5,47 +5,36 @@ call's log, the prices in force, and the correction of a cost that recovery had 
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
-import asyncpg
-
+from api.settling import Settler
 from ledger.encoding import rfc3339
-from ledger.errors import FencedError, LedgerUnavailableError
-from ledger.events import COST_CORRECTED, Position
-from ledger.facts import cost_corrected
+from ledger.errors import LedgerUnavailableError
+from ledger.events import Position
 from ledger.journal.call_log import CallLog
 from ledger.journal.identity import writer_identity
 from ledger.journal.journals import Journals, JournalSettings
 from ledger.journal.open_calls import OpenAttempt, OpenCall
 from ledger.journal.watch import Watch
 from ledger.money.book import PriceBook
-from ledger.money.correction import accumulate, correction
 from ledger.money.cost import Charge
-from ledger.postgres.connect import CONNECTION_LOST, connect
+from ledger.postgres.connect import connect
 from ledger.projections.projector import ProjectionLagError, ProjectionStoppedError, Projector
-from llm.estimates import estimate_open_attempt
+from llm.estimates import estimate_open_attempt, response_id_of
 from llm.record import Record
 
 logger = logging.getLogger(__name__)
 
-_COSTS = """
-SELECT type, facts FROM ledger.events
-WHERE call_id = $1 AND type IN ('cost.recorded', 'cost.corrected') AND (facts->>'attempt')::int = $2
-ORDER BY (facts->>'revision')::int
-"""
-_LAST_VERSION = "SELECT max(version) FROM ledger.events WHERE call_id = $1"
 _NEXT_REVISION = """
 INSERT INTO ledger.subjects (kind, id, revision) VALUES ($1, $2, $3)
 ON CONFLICT (kind, id) DO UPDATE SET revision = subjects.revision + 1
 WHERE subjects.revision = $3 - 1
 RETURNING revision
 """
-_SETTLE_TRIES: Final = 60
 
 
 class Book:
@@ -58,8 +47,7 @@ class Book:
         self.projector = Projector(url, self._wake)
         self.watch = Watch(url, self.estimate, lease_s=lease_s, own=self._own, lost=self._lost)
         self.prices = PriceBook()
-        #: Corrections of a cost that recovery had to guess, booked by this process so far.
-        self.corrections = 0
+        self.settler = Settler(url, self.journals, lambda: self.prices)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -85,6 +73,7 @@ class Book:
 
     def estimate(self, call: OpenCall, attempt: OpenAttempt) -> Charge:
         """Price an attempt whose writer died; see `llm.estimates`. Blocks."""
+        attempt.response_id = response_id_of(attempt.chunks)
         return estimate_open_attempt(call, attempt, self.prices)
 
     def begin_call(self, call_id: UUID) -> CallLog:
@@ -122,39 +111,18 @@ class Book:
             raise LedgerUnavailableError(f"recorded, but not yet in force: {error}") from error
         return position
 
+    @property
+    def corrections(self) -> int:
+        """Corrections of costs that this process has booked so far."""
+        return self.settler.corrections
+
     def settle_fenced(self, record: Record, attempt: int, charge: Charge) -> None:
         """Book the real cost of an attempt, after recovery has closed its call with a guess; in the background."""
-        self._start(self._settle(record, attempt, charge), f"settle {record.call_id}")
+        self._start(self.settler.settle_guess(record.call_id, attempt, charge), f"settle {record.call_id}")
 
-    async def _settle(self, record: Record, attempt: int, charge: Charge) -> None:
-        for _ in range(_SETTLE_TRIES):
-            try:
-                if await self._correct(record.call_id, attempt, charge):
-                    return
-            except (*CONNECTION_LOST, asyncpg.PostgresError, LedgerUnavailableError, FencedError) as error:
-                logger.warning("call %s: cost not corrected yet: %s: %s", record.call_id, type(error).__name__, error)
-            await asyncio.sleep(1.0)
-        logger.error("call %s: its real cost could not be booked: %s", record.call_id, json.dumps(charge.to_facts()))
-
-    async def _correct(self, call_id: UUID, attempt: int, charge: Charge) -> bool:
-        """Append the correction; return False while recovery has not booked its guess yet."""
-        connection = await connect(self.url, purpose="settle", statement_timeout="10s")
-        try:
-            rows = await connection.fetch(_COSTS, call_id, attempt)
-            if not rows:
-                return False
-            costs = [json.loads(row["facts"]) for row in rows]
-            revision = costs[-1]["revision"] + 1
-            if await connection.fetchval(_NEXT_REVISION, "cost", f"{call_id}/{attempt}", revision - 1) is None:
-                return False
-            version = int(await connection.fetchval(_LAST_VERSION, call_id) or 0)
-        finally:
-            connection.terminate()
-        money = correction(accumulate(costs[0], costs[1:]), charge)
-        facts = cost_corrected(money, attempt=attempt, revision=revision, dims=costs[0]["dims"], actor="proxy")
-        await self.journals.record_of_call(call_id, version + 1, COST_CORRECTED, facts)
-        self.corrections += 1
-        return True
+    async def settle_response(self, response: Mapping[str, Any]) -> None:
+        """Settle the attempt that made a response which somebody read, where its cost is not known yet."""
+        await self.settler.settle_response(response)
 
     async def close(self, timeout_s: float) -> None:
         """Stop folding and watching, and seal the journals, within `timeout_s`."""

@@ -7,6 +7,7 @@ way. It does not migrate.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
@@ -127,6 +128,10 @@ class SdkBook:
     def settle_fenced(self, record: Record, attempt: int, charge: Charge) -> None:
         """Book a real cost after recovery has closed its call with a guess; in the background."""
         self._opened_book.settle_fenced(record, attempt, charge)
+
+    async def settle_response(self, response: Mapping[str, Any]) -> None:
+        """Settle the attempt that made a response which the program read."""
+        await self._opened_book.settle_response(response)
 
     async def close(self, timeout_s: float) -> None:
         """Fold what is left, if that is soon done, and seal the journal."""

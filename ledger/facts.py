@@ -75,14 +75,21 @@ def terminal_of(response_status: str | None) -> str:
 
 
 def abandoned(
-    *, attempt: int | None, attempts: int, http_status: int | None, chunks: int, model: str | None, message: str
+    *,
+    attempt: int | None,
+    attempts: int,
+    http_status: int | None,
+    chunks: int,
+    model: str | None,
+    message: str,
+    response_id: str | None = None,
 ) -> dict[str, Any]:
     """Return the facts of `call.abandoned`; what nobody was left to measure is null, not zero."""
     return {
         "attempt": attempt,
         "attempts": attempts,
         "http_status": http_status,
-        "response_id": None,
+        "response_id": response_id,
         "response_status": None,
         "model": model,
         "tier": None,

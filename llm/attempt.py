@@ -76,6 +76,8 @@ class Attempt:
     #: What came of the stream, for an estimate should it break off; None once it has grown too large to keep.
     blocks: list[bytes] | None = field(default_factory=list)
     blocks_bytes: int = 0
+    #: The first blocks of the stream, which name the response, however long it grows.
+    head_blocks: list[bytes] = field(default_factory=list)
     #: Blocks that the client does not get before the end is durable.
     held: list[bytes] = field(default_factory=list)
 

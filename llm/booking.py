@@ -27,6 +27,7 @@ from llm.attempt import Attempt, Call
 from llm.client import Head
 from llm.ending import Ending, text_fact
 from llm.errors import LEDGER_UNAVAILABLE, ApiError
+from llm.estimates import response_id_of
 from llm.masking import mask_query, mask_text
 from llm.outcome import Observer, Outcome
 from llm.record import Bookkeeper
@@ -139,7 +140,7 @@ class CallBook:
             "attempt": attempt.number,
             "attempts": attempt.number,
             "http_status": attempt.http_status,
-            "response_id": text_fact(response, "id"),
+            "response_id": text_fact(response, "id") or response_id_of(attempt.head_blocks),
             "response_status": text_fact(response, "status"),
             "model": text_fact(response, "model"),
             "tier": text_fact(response, "service_tier"),

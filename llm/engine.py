@@ -29,7 +29,7 @@ from llm.errors import (
     ApiError,
     upstream_failed,
 )
-from llm.estimates import estimate
+from llm.estimates import estimate_attempt
 from llm.from_book import serve_stored, stored_answer
 from llm.outcome import NOBODY, Observer
 from llm.outgoing import outgoing_request
@@ -293,6 +293,7 @@ class Engine:
         book.ended(attempt, ending, charge)
         head.cost_usd = cost_header(charge)
         if await book.settled(attempt, charge):
+            await self._settle_what_was_read(call, ending)
             await call.client.answer(head, plain.raw)
         else:
             await call.client.answer(own_head(attempt, ANSWER_UNRECORDED), ANSWER_UNRECORDED.body())
@@ -304,12 +305,15 @@ class Engine:
             ending = Ending(_STOPPED_TYPES[attempt.stopped_by], None, error, ending.charge)
         charge = ending.charge
         if charge is None:
-            charge = await _estimated(call, attempt, (ending.error or {}).get("message") or "the answer broke off")
+            charge = await estimate_attempt(
+                call.request.body, attempt, (ending.error or {}).get("message") or "the answer broke off"
+            )
         if relay.is_fenced:
             book.settle(attempt, charge)
             return
         book.ended(attempt, ending, charge)
         is_durable = await book.settled(attempt, charge)
+        await self._settle_what_was_read(call, ending)
         if attempt.is_cut_off:
             return
         if not is_durable:
@@ -319,6 +323,11 @@ class Engine:
         elif attempt.held:
             await call.client.send(b"".join(attempt.held))
         await call.client.end()
+
+    async def _settle_what_was_read(self, call: Call, ending: Ending) -> None:
+        """Let a read, a resumed stream or a cancellation settle what the response cost; it charges nothing itself."""
+        if not call.is_billable and ending.response is not None:
+            await self._bookkeeper.settle_response(ending.response)
 
     async def _end_without_answer(
         self, call: Call, book: CallBook, attempt: Attempt, failure: UpstreamError | None, rest: Sequence[Choice]
@@ -373,23 +382,6 @@ class Engine:
 
 def _nobody_cares() -> None:
     """What happens when a client leaves whose call has ended."""
-
-
-async def _estimated(call: Call, attempt: Attempt, reason: str) -> Charge:
-    if attempt.blocks is None:
-        reason = f"{reason}; not estimated: the answer was too large to keep"
-        return unknown_cost(reason, request=attempt.pricing.request)
-    return await asyncio.to_thread(
-        estimate,
-        call.request.body,
-        attempt.blocks,
-        reason=reason,
-        model=attempt.deployment.upstream_model,
-        at=attempt.started_at,
-        prices=attempt.pricing.prices,
-        deployment=attempt.deployment.deployment_id,
-        region=attempt.deployment.region,
-    )
 
 
 def _nothing_known(attempt: Attempt) -> Charge:

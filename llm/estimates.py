@@ -3,8 +3,10 @@
 Serves the engine, when a stream breaks off, and recovery, when a writer has died. Everything here blocks: use a thread.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Protocol, cast
 
 from ledger.money.answer import charge_answer
@@ -12,6 +14,7 @@ from ledger.money.book import PriceBook
 from ledger.money.cost import Charge, as_estimate, no_charge, unknown_cost
 from ledger.money.estimate import OutputCounter, estimate_charge
 from ledger.money.request import NO_REQUEST, read_request
+from llm.attempt import Attempt
 from llm.encodings import EncodingError, decode
 from llm.json_text import JsonError, read_json
 from llm.request import read_mapping
@@ -19,6 +22,8 @@ from llm.sse import data
 from llm.terminal import read_terminal
 
 _DECODED_BYTES_MAX = 64 * 1024 * 1024
+_HEAD_BLOCKS = 3
+_ID_CHARS_MAX = 512
 #: Paths whose calls may cost something; everything else below /responses reads or cancels.
 BILLABLE_PATHS = frozenset({"/responses", "/responses/compact"})
 
@@ -79,6 +84,24 @@ def estimate(
     )
 
 
+async def estimate_attempt(request_body: bytes, attempt: Attempt, reason: str) -> Charge:
+    """Price an attempt whose stream broke off, in a thread."""
+    if attempt.blocks is None:
+        reason = f"{reason}; not estimated: the answer was too large to keep"
+        return unknown_cost(reason, request=attempt.pricing.request)
+    return await asyncio.to_thread(
+        estimate,
+        request_body,
+        attempt.blocks,
+        reason=reason,
+        model=attempt.deployment.upstream_model,
+        at=attempt.started_at,
+        prices=attempt.pricing.prices,
+        deployment=attempt.deployment.deployment_id,
+        region=attempt.deployment.region,
+    )
+
+
 class OpenCall(Protocol):
     """A call as recovery reads it (`ledger.journal.open_calls.OpenCall`)."""
 
@@ -94,6 +117,7 @@ class OpenAttempt(Protocol):
     http_status: int | None
     chunks: list[bytes]
     body: bytes | None
+    response_id: str | None
 
 
 def estimate_open_attempt(call: OpenCall, attempt: OpenAttempt, prices: PriceBook) -> Charge:
@@ -129,6 +153,20 @@ def estimate_open_attempt(call: OpenCall, attempt: OpenAttempt, prices: PriceBoo
         deployment=deployment,
         region=region,
     )
+
+
+def response_id_of(blocks: Iterable[bytes]) -> str | None:
+    """Return the id of the response that a stream began to tell of; its first event has it."""
+    for block in islice(blocks, _HEAD_BLOCKS):
+        try:
+            event = read_json(data(block))
+        except JsonError:
+            continue
+        response = cast("Mapping[str, object]", event).get("response") if isinstance(event, Mapping) else None
+        response_id = cast("Mapping[str, object]", response).get("id") if isinstance(response, Mapping) else None
+        if isinstance(response_id, str):
+            return response_id[:_ID_CHARS_MAX]
+    return None
 
 
 def region_of_attempt(started: Mapping[str, object]) -> str:

@@ -71,3 +71,7 @@ class Bookkeeper(Protocol):
     def settle_fenced(self, record: Record, attempt: int, charge: Charge) -> None:
         """Have the real cost of an attempt booked as a correction: its log was closed by recovery, with a guess."""
         ...
+
+    async def settle_response(self, response: Mapping[str, Any]) -> None:
+        """Settle the attempt that made this response, if its cost is not known yet; bounded, raises nothing."""
+        ...

@@ -29,6 +29,7 @@ BLOCK_BYTES_MAX: Final = 16 * 1024 * 1024
 #: How long the upstream may keep a stream open after its terminal event.
 LINGER_S: Final = 1.0
 _NAME_BYTES_MAX: Final = 96
+_HEAD_BLOCKS: Final = 3
 _ESTIMATE_BYTES_MAX: Final = 8 * 1024 * 1024
 _DECODED_BYTES_MAX: Final = 1024 * 1024 * 1024
 
@@ -136,6 +137,8 @@ class StreamRelay:
 
     def _keep(self, block: bytes) -> None:
         attempt = self._attempt
+        if len(attempt.head_blocks) < _HEAD_BLOCKS:
+            attempt.head_blocks.append(block)
         if attempt.blocks is not None:
             attempt.blocks_bytes += len(block)
             if attempt.blocks_bytes > _ESTIMATE_BYTES_MAX:

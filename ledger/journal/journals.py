@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -177,18 +177,20 @@ class Journals:
             raise LedgerUnavailableError("the event could not be made durable") from error
         return Position(writer.journal_id, entry.seq)
 
-    async def record_of_call(self, call_id: UUID, version: int, type_: str, facts: Mapping[str, Any]) -> Position:
-        """Append a later event of a call that has ended, such as a correction, and return once it is durable.
+    @contextlib.contextmanager
+    def held(self) -> Generator["HeldJournal"]:
+        """Give the current journal for a later event of a call that has ended; it is not sealed within the block.
 
         Raises:
             LedgerUnavailableError: nothing can be recorded now.
-            FencedError: the journal was taken over meanwhile.
         """
         self.require_available()
         writer = self.current
-        entry = writer.append(call_id.bytes, version, type_.encode(), encode_facts(facts))
-        await writer.durable(entry.seq)
-        return Position(writer.journal_id, entry.seq)
+        writer.open_calls += 1
+        try:
+            yield HeldJournal(writer)
+        finally:
+            writer.open_calls -= 1
 
     def refuse_calls(self) -> None:
         """Take no new calls from now on; those that run go on to their end."""
@@ -345,6 +347,28 @@ class Journals:
             "pending_bytes": self.pending_bytes,
             "lost_tails": [str(journal_id) for journal_id in self.lost_tails],
         }
+
+
+class HeldJournal:
+    """The journal that is current at a moment, kept from being sealed while something is appended to it."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    @property
+    def journal_id(self) -> UUID:
+        """The journal."""
+        return self._writer.journal_id
+
+    async def record_of_call(self, call_id: UUID, version: int, type_: str, facts: Mapping[str, Any]) -> Position:
+        """Append a later event of a call that has ended, such as a correction, and return once it is durable.
+
+        Raises:
+            FencedError: the journal was taken over meanwhile.
+        """
+        entry = self._writer.append(call_id.bytes, version, type_.encode(), encode_facts(facts))
+        await self._writer.durable(entry.seq)
+        return Position(self._writer.journal_id, entry.seq)
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -69,6 +69,8 @@ class OpenAttempt:
     http_status: int | None = None
     chunks: list[bytes] = field(default_factory=list)
     body: bytes | None = None
+    #: The response that it made, where the estimate finds one in what came: a later read of it settles the cost.
+    response_id: str | None = None
 
     @property
     def number(self) -> int:

@@ -154,6 +154,8 @@ class _Closing:
 
 def _end_of(call: OpenCall, journal_id: UUID, estimate: Estimate, reason: str) -> list[tuple[str, dict[str, Any]]]:
     latest = call.open_attempts[-1] if call.open_attempts else None
+    unreadable = unknown_cost("what was asked is not in the book")
+    charges = [estimate(call, attempt) if call.is_readable else unreadable for attempt in call.open_attempts]
     events: list[tuple[str, dict[str, Any]]] = []
     if not call.ended:
         facts = abandoned(
@@ -163,16 +165,16 @@ def _end_of(call: OpenCall, journal_id: UUID, estimate: Estimate, reason: str) -
             chunks=call.chunk_count,
             model=None if latest is None else latest.facts["model"],
             message=f"the process that served this call ended ({reason})",
+            response_id=None if latest is None else latest.response_id,
         )
         events.append((CALL_ABANDONED, facts))
-    for attempt in call.open_attempts:
+    for attempt, charge in zip(call.open_attempts, charges, strict=True):
         dims = dimensions(
             call.received,
             journal_id=journal_id,
             received_at=call.received_at,
             deployment=attempt.facts["deployment"],
         )
-        charge = estimate(call, attempt) if call.is_readable else unknown_cost("what was asked is not in the book")
         final = attempt is latest and attempt.number == call.attempts
         events.append((COST_RECORDED, cost_recorded(charge, attempt=attempt.number, final=final, dims=dims)))
     return events

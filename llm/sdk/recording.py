@@ -96,6 +96,9 @@ class Unrecorded:
     def settle_fenced(self, record: Record, attempt: int, charge: Charge) -> None:
         """Do nothing: no journal, no takeover."""
 
+    async def settle_response(self, response: Mapping[str, Any]) -> None:
+        """Do nothing: nothing was booked."""
+
     async def close(self, timeout_s: float) -> None:
         """Do nothing."""
 

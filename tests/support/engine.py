@@ -213,11 +213,16 @@ class FakeBookkeeper:
 
     def __init__(self) -> None:
         self.settled: list[tuple[int, Charge]] = []
+        self.responses: list[Mapping[str, Any]] = []
 
     def settle_fenced(self, record: object, attempt: int, charge: Charge) -> None:
         """Keep it."""
         del record
         self.settled.append((attempt, charge))
+
+    async def settle_response(self, response: Mapping[str, Any]) -> None:
+        """Keep it."""
+        self.responses.append(response)
 
     @property
     def billed_usd(self) -> Decimal:

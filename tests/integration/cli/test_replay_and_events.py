@@ -186,7 +186,8 @@ async def test_events_show_corrections_from_other_journals(database_url: str, jo
     call_id = await _stream(journals)
     facts = {**no_charge("again").to_facts(), "attempt": 1, "revision": 2, "final": False, "calls": 0, "dims": {}}
     async with journals_at(database_url) as others:
-        await others.record_of_call(call_id, 9, events.COST_CORRECTED, facts)
+        with others.held() as held:
+            await held.record_of_call(call_id, 9, events.COST_CORRECTED, facts)
     rows = [
         json.loads(row)
         for row in (await ledger("events", str(call_id), "--json", url=database_url)).stdout.splitlines()

@@ -2,7 +2,8 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 import uuid_utils.compat
@@ -61,6 +62,9 @@ class _Nobody:
 
     def settle_fenced(self, record: Record, attempt: int, charge: Charge) -> None:
         raise AssertionError((record, attempt, charge))
+
+    async def settle_response(self, response: Mapping[str, Any]) -> None:
+        raise AssertionError(response)
 
 
 def _engine(*, cancels: bool) -> Engine:

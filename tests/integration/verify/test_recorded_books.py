@@ -136,7 +136,8 @@ async def _correct(url: str, journals: Journals, log: CallLog) -> None:
     old: dict[str, Any] = json.loads(text)
     money = correction(old, no_charge("looked at again"))
     facts = cost_corrected(money, attempt=1, revision=2, dims=old["dims"], actor="a test")
-    await journals.record_of_call(log.call_id, log.next_version, events.COST_CORRECTED, facts)
+    with journals.held() as held:
+        await held.record_of_call(log.call_id, log.next_version, events.COST_CORRECTED, facts)
 
 
 async def test_verify_while_a_proxy_appends_finds_nothing(database_url: str) -> None:
