@@ -216,8 +216,7 @@ class Engine:
             return await self._end_without_answer(call, book, attempt, failure, rest)
         further = after_answer(plain.answer, attempt, rest) if self._may_go_on(call) else ()
         if not further:
-            stored = await stored_answer(call, plain.answer.status)
-            if stored is None:
+            if (stored := await stored_answer(call, plain.answer.status)) is None:
                 await self._end_plain(call, book, attempt, plain)
             else:
                 await self._note_failed(call, book, attempt, plain)
@@ -342,8 +341,7 @@ class Engine:
             book.charged(attempt, charge, final=False)
             await asyncio.sleep(pause_s(attempt, further[0], self.router.routing.retry_after_s))
             return further
-        stored = None if attempt.stopped_by else await stored_answer(call, None)
-        if stored is not None:
+        if not attempt.stopped_by and (stored := await stored_answer(call, None)) is not None:
             await serve_stored(call, book, attempt, stored)
             return ()
         error = SHUTTING_DOWN if attempt.stopped_by == "shutdown" else upstream_failed(failure.reason, failure.message)

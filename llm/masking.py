@@ -97,7 +97,7 @@ def mask_text(text: str, key: str) -> str:
 
 def mask_query(query: str, key: str = "") -> str:
     """A query without the values of parameters that are named like credentials, and without the client's key."""
-    return mask_text(_CREDENTIAL.sub(rf"\1={MASKED}", query), key)
+    return query and mask_text(_CREDENTIAL.sub(rf"\1={MASKED}", query), key)
 
 
 def _without_key(body: bytes, masked: int, key: str) -> tuple[bytes, int]:

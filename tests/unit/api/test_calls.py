@@ -2,7 +2,8 @@
 
 import pytest
 
-from api.calls import path_of_call
+from api.auth import Caller
+from api.calls import keeps_bodies, path_of_call
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1", "/openai/v1"])
@@ -52,3 +53,13 @@ def test_path_below_responses_is_a_call(prefix: str, below: str, path: str) -> N
 )
 def test_path_that_could_lead_elsewhere_is_no_call(path: str) -> None:
     assert path_of_call(path) is None
+
+
+@pytest.mark.parametrize("configured", ["all", "none"])
+@pytest.mark.parametrize("of_key", [None, "all", "none"])
+@pytest.mark.parametrize("wish", [None, "all", "none", "unreadable"])
+def test_bodies_are_kept_only_where_nobody_says_otherwise(
+    configured: str, of_key: str | None, wish: str | None
+) -> None:
+    kept = keeps_bodies(configured, Caller("key_1", store_bodies=of_key), wish)
+    assert kept == (configured == "all" and of_key in {None, "all"} and wish in {None, "all"})
