@@ -57,8 +57,9 @@ class Affinity:
     async def _of_path(self, request: ClientRequest, caller: Caller) -> Deployment:
         response_id = request.path.split("/")[2][:_ID_CHARS_MAX]
         found = await self._find(response_id)
-        if found is None or (not caller.is_admin and found["key_id"] != caller.key_id):
-            if caller.is_admin and found is None:
+        sees_all = caller.may_read_all if request.method == "GET" else caller.is_admin
+        if found is None or (not sees_all and found["key_id"] != caller.key_id):
+            if sees_all and found is None:
                 return self._engine.router.first_of_all()
             raise not_found(f"Response with id '{response_id}' not found.", code="not_found")
         return self._engine.router.deployment(found["deployment"]) or self._engine.router.first_of_all()

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from api.administration import Administration
 from api.settling import Settler
 from ledger.encoding import rfc3339
-from ledger.errors import LedgerUnavailableError
 from ledger.events import Position
 from ledger.journal.call_log import CallLog
 from ledger.journal.identity import writer_identity
@@ -22,19 +22,11 @@ from ledger.journal.open_calls import OpenAttempt, OpenCall
 from ledger.journal.watch import Watch
 from ledger.money.book import PriceBook
 from ledger.money.cost import Charge
-from ledger.postgres.connect import connect
-from ledger.projections.projector import ProjectionLagError, ProjectionStoppedError, Projector
+from ledger.projections.projector import Projector
 from llm.estimates import estimate_open_attempt, response_id_of
 from llm.record import Record
 
 logger = logging.getLogger(__name__)
-
-_NEXT_REVISION = """
-INSERT INTO ledger.subjects (kind, id, revision) VALUES ($1, $2, $3)
-ON CONFLICT (kind, id) DO UPDATE SET revision = subjects.revision + 1
-WHERE subjects.revision = $3 - 1
-RETURNING revision
-"""
 
 
 class Book:
@@ -45,6 +37,7 @@ class Book:
         self._wake = asyncio.Event()
         self.journals = Journals(url, writer_identity(version), settings, self._wake.set)
         self.projector = Projector(url, self._wake)
+        self._administration = Administration(url, self.journals, self.projector)
         self.watch = Watch(url, self.estimate, lease_s=lease_s, own=self._own, lost=self._lost)
         self.prices = PriceBook()
         self.settler = Settler(url, self.journals, lambda: self.prices)
@@ -84,32 +77,15 @@ class Book:
         """
         return self.journals.begin_call(call_id)
 
+    async def claim(self, kind: str, subject: str, revision: int) -> None:
+        """Obtain a revision of a subject; as `Administration.claim`."""
+        await self._administration.claim(kind, subject, revision)
+
     async def administer(
         self, kind: str, subject: str, revision: int, type_: str, facts: Mapping[str, Any], projection: str
     ) -> Position:
-        """Record an administrative event and return once its projection has passed it.
-
-        `revision` is the one that this change makes, obtained by compare-and-set: of two rivals one fails.
-
-        Raises:
-            ConflictError: somebody else changed the subject first.
-            LedgerUnavailableError: it could not be made durable, or not folded in time.
-        """
-        async with asyncio.timeout(10):
-            connection = await connect(self.url, purpose="administration", statement_timeout="5s")
-            try:
-                if await connection.fetchval(_NEXT_REVISION, kind, subject, revision) is None:
-                    raise ConflictError(
-                        f"{kind} {subject} was changed by somebody else meanwhile; read it and try again"
-                    )
-            finally:
-                connection.terminate()
-        position = await self.journals.administer(type_, {**facts, "revision": revision})
-        try:
-            await self.projector.passed(projection, position.journal_id, position.seq)
-        except (ProjectionLagError, ProjectionStoppedError) as error:
-            raise LedgerUnavailableError(f"recorded, but not yet in force: {error}") from error
-        return position
+        """Record an administrative event; as `Administration.administer`."""
+        return await self._administration.administer(kind, subject, revision, type_, facts, projection)
 
     @property
     def corrections(self) -> int:
@@ -136,10 +112,6 @@ class Book:
     def status(self) -> dict[str, Any]:
         """Return the state of this process's journals."""
         return self.journals.status()
-
-
-class ConflictError(Exception):
-    """Two changes of one subject met; this one was not recorded."""
 
 
 def now() -> str:

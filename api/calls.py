@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from api.affinity import Affinity
 from api.asgi_client import AsgiClient, ClientGoneError, Receive, Scope, Send, headers_of, read_body
-from api.auth import Authenticator, Caller, KeyRefusedError, presented_key
+from api.auth import Authenticator, Caller, KeyRefusedError, presented_key, require_call
 from api.book import Book
 from api.config_settings import STORE_BODIES, GeneralSettings
 from api.errors import ApiFailure, bad_request, unavailable, wrong_method
@@ -184,6 +184,7 @@ class Calls:
             _check_store_bodies(dict(headers).get(STORE_BODIES_HEADER))
             request = self._read(method, path, scope, headers, body)
             complete_facts(facts, request, caller, dict(headers))
+            require_call(caller, method, scope["path"])
             self._admit(request, caller)
             pinned = await self._affinity.pinned(request, caller)
         except ApiFailure as failure:

@@ -1,17 +1,18 @@
 """What the routes are handed: one object, made by `app.py` when the process starts, with everything that is wired."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.auth import Authenticator, Caller
+from api.auth import Authenticator, Caller, require_route
 from api.book import Book
 from api.config import Config
 from api.errors import forbidden
 from api.keyring import CachedKeyring
 from api.metrics.instruments import Instruments
 from api.metrics.vitals import Vitals
+from api.routes.key_changes import KeyDesk
 from llm.engine import Engine
 
 
@@ -30,6 +31,12 @@ class Context:
     instruments: Instruments
     vitals: Vitals
 
+    #: What changes of keys need.
+    keys: KeyDesk = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keys = KeyDesk(self.reads, self.book, self.authenticator.is_master, self.keyring.forget)
+
 
 def context(request: Request) -> Context:
     """Return the running proxy; a FastAPI dependency."""
@@ -40,10 +47,12 @@ async def caller(request: Request) -> Caller:
     """Return who calls; a FastAPI dependency.
 
     Raises:
-        ApiFailure: as `Authenticator.caller`.
+        ApiFailure: as `Authenticator.caller`, and 403 for a route that this key may not use.
     """
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.scope["headers"]]
-    return await context(request).authenticator.caller(headers)
+    who = await context(request).authenticator.caller(headers)
+    require_route(who, request.url.path)
+    return who
 
 
 async def admin(request: Request) -> Caller:

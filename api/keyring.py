@@ -26,14 +26,28 @@ _SPEND_POLL_S: Final = 1.0
 _TRUST_S: Final = 60.0
 
 _COLUMNS = """
-k.key_id, k.key_hash, k.key_alias, k.org, k.team, k.user_id, k.end_user, k.models, k.tags, k.expires_at, k.blocked,
-k.revoked, k.batch, coalesce(t.billed_usd + t.estimated_usd, 0) AS spend_usd
+k.key_id, k.key_alias, k.org, k.team, k.user_id, k.end_user, k.models, k.tags, k.expires_at, k.blocked, k.revoked,
+k.allowed_routes, k.permissions, k.store_bodies, coalesce(m.blocked, false) AS is_team_blocked,
+coalesce(t.billed_usd + t.estimated_usd, 0) AS spend_usd
 """
+_FROM = """
+FROM ledger.keys AS k LEFT JOIN ledger.key_totals AS t USING (key_id)
+LEFT JOIN ledger.teams AS m ON m.team_id = k.team AND NOT m.deleted
+"""
+#: By the present secret, else by one that was replaced.
 _FIND = f"""
-SELECT {_COLUMNS} FROM ledger.keys AS k LEFT JOIN ledger.key_totals AS t USING (key_id) WHERE k.key_hash = $1
-"""  # noqa: S608 - constants of this module
+SELECT {_COLUMNS}, NULL AS valid_until {_FROM} WHERE k.key_hash = $1
+UNION ALL
+SELECT {_COLUMNS}, k.former_until[array_position(k.former_hashes, $1)] {_FROM}
+WHERE k.former_hashes @> ARRAY[$1] AND k.former_hashes <> '{{}}'
+LIMIT 1
+"""
 _BATCH = "SELECT name, batch FROM ledger.projections WHERE name IN ('keys', 'spend')"
-_CHANGED = "SELECT key_hash FROM ledger.keys WHERE batch > $1"
+_CHANGED = """
+SELECT key_id FROM ledger.keys WHERE batch > $1
+UNION ALL
+SELECT k.key_id FROM ledger.teams AS m JOIN ledger.keys AS k ON k.team = m.team_id AND k.team <> '' WHERE m.batch > $1
+"""
 _SPENT = """
 SELECT key_id, billed_usd + estimated_usd AS spend_usd FROM ledger.key_totals WHERE batch > $1 AND key_id = ANY($2)
 """
@@ -72,7 +86,7 @@ class CachedKeyring:
             raise unavailable("The ledger's database cannot be reached, so the key cannot be checked.") from error
         if row is None:
             return None
-        state = _state(row)
+        state = _state(row, key_hash)
         self._states[key_hash] = state
         self._spend[state.caller.key_id] = row["spend_usd"]
         if len(self._states) > _KEYS_MAX:
@@ -89,9 +103,17 @@ class CachedKeyring:
         spent = self._spend.get(key_id)
         return None if spent is None else plain(spent)
 
-    def forget(self, key_hash: str) -> None:
-        """Have a key read anew at its next use."""
-        self._states.pop(key_hash, None)
+    def forget(self, key_id: str) -> None:
+        """Have a key read anew at its next use, whichever of its secrets is shown."""
+        self._forget({key_id})
+
+    def forget_team(self, team: str) -> None:
+        """Have the keys of a team read anew at their next use."""
+        self._forget({state.caller.key_id for state in self._states.values() if state.caller.team == team})
+
+    def _forget(self, key_ids: set[str]) -> None:
+        for key_hash in [held for held, state in self._states.items() if state.caller.key_id in key_ids]:
+            del self._states[key_hash]
 
     async def run(self) -> None:
         """Follow the projection for as long as the process lives."""
@@ -109,8 +131,8 @@ class CachedKeyring:
         batches = {row["name"]: row["batch"] for row in await connection.fetch(_BATCH)}
         now = asyncio.get_running_loop().time()
         if batches.get("keys", 0) != self._keys_batch:
-            for row in await connection.fetch(_CHANGED, self._keys_batch):
-                self._states.pop(row["key_hash"], None)
+            if self._states:
+                self._forget({row["key_id"] for row in await connection.fetch(_CHANGED, self._keys_batch)})
             self._keys_batch = batches.get("keys", 0)
         if now - self._spend_polled_at >= _SPEND_POLL_S and batches.get("spend", 0) != self._spend_batch:
             for row in await connection.fetch(_SPENT, self._spend_batch, [MASTER_KEY_ID, *self._spend]):
@@ -134,7 +156,7 @@ class CachedKeyring:
         self._disconnect()
 
 
-def _state(row: Any) -> KeyState:
+def _state(row: Any, key_hash: str) -> KeyState:
     who = Caller(
         key_id=row["key_id"],
         key_alias=row["key_alias"],
@@ -144,5 +166,17 @@ def _state(row: Any) -> KeyState:
         end_user=row["end_user"],
         models=tuple(row["models"]),
         tags=tuple(row["tags"]),
+        is_admin="admin" in row["permissions"],
+        is_viewer="view" in row["permissions"],
+        store_bodies=row["store_bodies"],
+        allowed_routes=tuple(row["allowed_routes"]),
     )
-    return KeyState(who, row["key_hash"], row["blocked"], row["revoked"], row["expires_at"])
+    return KeyState(
+        caller=who,
+        key_hash=key_hash,
+        blocked=row["blocked"],
+        revoked=row["revoked"],
+        expires_at=row["expires_at"],
+        valid_until=row["valid_until"],
+        is_team_blocked=row["is_team_blocked"],
+    )

@@ -1,4 +1,4 @@
-"""HTTP for the book as a whole: /ledger/events, for an administrator, by journal and seq."""
+"""HTTP for the book as a whole: /ledger/events, for those who read everything, by journal and seq."""
 
 from typing import Annotated, Final
 from uuid import UUID
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 
 from api.audit import note_reads
 from api.auth import Caller
-from api.context import Context, admin, context
+from api.context import Context, context, reader
 from api.errors import bad_request
 from api.exact_json import ExactJson
 from api.routes.call_shapes import BookEvents
@@ -33,7 +33,7 @@ _PARAMETERS: Final = Parameters(
 
 @read_by_get(router, "/ledger/events", response_model=BookEvents, openapi_extra=_PARAMETERS.openapi)
 async def list_events(
-    request: Request, running: Annotated[Context, Depends(context)], who: Annotated[Caller, Depends(admin)]
+    request: Request, running: Annotated[Context, Depends(context)], who: Annotated[Caller, Depends(reader)]
 ) -> ExactJson:
     """List events by journal and seq; `next_after` is null on the last page.
 

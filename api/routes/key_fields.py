@@ -1,27 +1,35 @@
-"""What may be said about a new virtual key, read strictly: a field that would not be obeyed is refused, never ignored.
+"""What may be said about a virtual key, read strictly: a field that would not be obeyed is refused, never ignored.
 
 Pure. The names are LiteLLM's, beside ours; how a key is recorded is the matter of `key_changes.py`.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
+from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
+from api.allowed_routes import GROUPS, ROUTES_MAX
 from api.config_nodes import nearest
-from api.errors import ApiFailure, bad_request
-from api.identity import TAGS_MAX
+from api.errors import bad_request
+from api.routes.field_values import (
+    read_flag,
+    read_metadata,
+    read_name,
+    read_tags,
+    read_texts,
+    unknown_field,
+    wrong_type,
+)
 from api.routes.times import after, read_moment
-from ledger.facts import tags_of
+from ledger.encoding import rfc3339
 
-#: Longer names would be shortened where reports group by them.
-NAME_CHARS_MAX: Final = 200
 MODELS_MAX: Final = 100
-METADATA_CHARS_MAX: Final = 4_096
+GRACE_MAX: Final = timedelta(days=30)
+PERMISSIONS: Final = ("admin", "view")
 _KEY: Final = re.compile(r"sk-[\x21-\x7e]{13,253}", re.ASCII)
-_INTEGER_MAX: Final = 2**63 - 1
-_METADATA_DEPTH_MAX: Final = 8
+_ROUTE: Final = re.compile(r"/[\x21-\x29\x2b-\x7e]*\*?", re.ASCII)
+_NO_GRACE: Final = re.compile(r"0+(?:s|m|h|d|w|mo)?", re.ASCII)
 
 _SAME: Final = {
     "organization_id": "org",
@@ -31,41 +39,53 @@ _SAME: Final = {
     "customer_id": "end_user",
     "expires_at": "expires",
 }
-_KNOWN: Final = frozenset(
-    {"key", "key_alias", "models", "metadata", "tags", "duration", "expires", "org", "team", "user", "end_user", *_SAME}
-)
 #: Known from LiteLLM and not enforced here yet.
 _NOT_ENFORCED: Final = frozenset(
     {
-        "access_group_ids", "agent_id", "aliases", "allowed_cache_controls", "allowed_routes", "auto_rotate", "blocked",
-        "budget_duration", "budget_fallbacks", "budget_id", "budget_limits", "budget_reset_at", "config",
+        "access_group_ids", "agent_id", "aliases", "allowed_cache_controls", "auto_rotate", "budget_duration",
+        "budget_fallbacks", "budget_id", "budget_limits", "budget_reset_at", "config",
         "default_estimated_output_tokens", "default_estimated_output_tokens_per_model", "enable_prompt_caching",
-        "end_user_budget_id", "enforced_params", "grace_period", "guardrails", "key_type", "max_budget",
-        "max_parallel_requests", "mcp_rpm_limit", "model_max_budget", "model_rpm_limit", "model_tpm_limit",
-        "object_permission", "permissions", "policies", "project_id", "prompts", "rotation_interval", "router_settings",
-        "rpm_limit", "rpm_limit_type", "send_invite_email", "soft_budget", "spend", "tag_rpm_limit",
-        "temp_budget_expiry", "temp_budget_increase", "throttle_on_budget_exceeded", "tpd_limit", "tpm_limit",
-        "tpm_limit_type",
+        "end_user_budget_id", "enforced_params", "guardrails", "key_type", "max_budget", "max_parallel_requests",
+        "mcp_rpm_limit", "model_max_budget", "model_rpm_limit", "model_tpm_limit", "new_master_key",
+        "object_permission", "policies", "project_id", "prompts", "rotation_interval", "router_settings", "rpm_limit",
+        "rpm_limit_type", "send_invite_email", "soft_budget", "spend", "tag_rpm_limit", "temp_budget_expiry",
+        "temp_budget_increase", "throttle_on_budget_exceeded", "tpd_limit", "tpm_limit", "tpm_limit_type",
     }
 )  # fmt: skip
 #: Names that stand for sets of models in LiteLLM; here they would allow nothing.
 _MODEL_SETS: Final = frozenset({"all-proxy-models", "all-team-models", "no-default-models", "all"})
 
+#: What a key is where nothing is said, as the fact `key` spells it; a field that is set to null becomes this.
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "key_alias": "", "org": "", "team": "", "user": "", "end_user": "", "models": [], "tags": [], "metadata": {},
+    "expires_at": None, "blocked": False, "allowed_routes": [], "permissions": [], "store_bodies": None,
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class KeyWish:
-    """What was asked for; "" and empty where nothing was. `key` None: one is to be made."""
+    """What was asked for: the state of the new key as facts spell it. `key` None: a secret is to be made."""
 
     key: str | None
-    key_alias: str
-    org: str
-    team: str
-    user: str
-    end_user: str
-    models: tuple[str, ...]
-    tags: tuple[str, ...]
-    metadata: dict[str, Any]
-    expires_at: datetime | None
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUpdate:
+    """A key by one of its names, and the part of its state that shall be another."""
+
+    name: str
+    changes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRegeneration:
+    """As KeyUpdate, with the new secret (None: to be made) and for how long the old one is still accepted."""
+
+    name: str
+    changes: dict[str, Any]
+    new_key: str | None
+    grace: timedelta
 
 
 def read_key_wish(body: dict[str, Any], now: datetime) -> KeyWish:
@@ -74,32 +94,45 @@ def read_key_wish(body: dict[str, Any], now: datetime) -> KeyWish:
     Raises:
         ApiFailure: 400 naming the field that is unknown, not enforced, of the wrong type or out of bounds.
     """
-    fields: dict[str, Any] = {}
-    for name, value in body.items():
-        check_known(name, value)
-        if value is None:
-            continue
-        known = _SAME.get(name, name)
-        if known in fields:
-            raise bad_request(f"{name} means the same as {known}, which is given too; keep one.", param=name)
-        fields[known] = value
-    names = {name: _name(fields, name) for name in ("key_alias", "org", "team", "user", "end_user")}
-    return KeyWish(
-        key=_key(fields),
-        models=_models(fields),
-        tags=_tags(fields),
-        metadata=_metadata(fields),
-        expires_at=_expiry(fields, now),
-        **names,
-    )
+    given = _named({name: value for name, value in body.items() if _check_known(name, value, {"key"}) is not None})
+    return KeyWish(_secret(given.pop("key", None), "key"), {**DEFAULTS, **_state(given, now)})
 
 
-def check_known(name: str, value: Any) -> None:
-    """Refuse a field that no key has, or that is given and would not be obeyed.
+def read_key_update(body: dict[str, Any], now: datetime) -> KeyUpdate:
+    """Read the body of /key/update: what is absent stays, null resets.
 
     Raises:
         ApiFailure: 400.
     """
+    name, rest = _name_of_key(body, {"key", "key_id"})
+    return KeyUpdate(name, _state(_named(rest), now))
+
+
+def read_key_regeneration(body: dict[str, Any], now: datetime, name: str | None = None) -> KeyRegeneration:
+    """Read the body of /key/regenerate; `name` where the path names the key.
+
+    Raises:
+        ApiFailure: 400.
+    """
+    if name is not None:
+        body = {"key_id": name} | body
+    name, rest = _name_of_key(body, {"key", "key_id", "new_key", "grace_period"})
+    new_key, grace = _secret(rest.pop("new_key", None), "new_key"), _grace(rest.pop("grace_period", None), now)
+    return KeyRegeneration(name, _state(_named(rest), now), new_key, grace)
+
+
+def _name_of_key(body: dict[str, Any], beside: set[str]) -> tuple[str, dict[str, Any]]:
+    for field, value in body.items():
+        _check_known(field, value, beside)
+    names = [body[field] for field in ("key", "key_id") if body.get(field) is not None]
+    if len(names) != 1 or not isinstance(names[0], str) or not names[0]:
+        raise bad_request('Send "key": the key, its hash or its key_id; once.', param="key")
+    enforced = {field: value for field, value in body.items() if field not in _NOT_ENFORCED}
+    return names[0], {field: value for field, value in enforced.items() if field not in {"key", "key_id"}}
+
+
+def _check_known(name: str, value: Any, beside: set[str]) -> Any:
+    """Return the value; refuse a field that no key has, or that is given and would not be obeyed."""
     if name in _NOT_ENFORCED:
         if value is not None:
             raise bad_request(
@@ -107,129 +140,121 @@ def check_known(name: str, value: Any) -> None:
                 param=name,
                 code="unsupported_parameter",
             )
-    elif name not in _KNOWN:
-        raise unknown_field(name, _KNOWN)
+    elif name not in (known := {*_READERS, *_SAME, *beside}):
+        raise unknown_field(name, known, _SAME)
+    return value
 
 
-def unknown_field(name: str, known: frozenset[str]) -> ApiFailure:
-    """400: a field that is not known, with the nearest one that is."""
-    accepted = ", ".join(sorted(known - _SAME.keys()))
-    return bad_request(
-        f"Unknown field {name[:60]!r}{nearest(name, known)}. Accepted here: {accepted}.",
-        param=name[:60],
-        code="unknown_parameter",
-    )
+def _named(given: dict[str, Any]) -> dict[str, Any]:
+    """Return fields under our names."""
+    fields: dict[str, Any] = {}
+    for name, value in given.items():
+        known = _SAME.get(name, name)
+        if known in fields:
+            raise bad_request(f"{name} means the same as {known}, which is given too; keep one.", param=name)
+        fields[known] = value
+    return fields
 
 
-def _key(fields: dict[str, Any]) -> str | None:
-    value = fields.get("key")
+def _state(fields: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """Return the part of a key's state that fields speak of; null: the default."""
+    if fields.get("duration") is not None and fields.get("expires") is not None:
+        raise bad_request("duration and expires both say when the key ends; keep one.", param="expires")
+    state: dict[str, Any] = {}
+    for name in sorted(fields, key=lambda name: fields[name] is not None):
+        value, kept_as = fields[name], "expires_at" if name in {"duration", "expires"} else name
+        state[kept_as] = DEFAULTS[kept_as] if value is None else _READERS[name](value, name, now)
+    return state
+
+
+def _secret(value: Any, param: str) -> str | None:
     if value is None:
         return None
     # The value is a secret: it is not repeated in an error.
     if not isinstance(value, str) or not _KEY.fullmatch(value):
         raise bad_request(
-            "key must be a text that starts with sk-, of 16 to 256 printable ASCII characters without spaces.",
-            param="key",
+            f"{param} must be a text that starts with sk-, of 16 to 256 printable ASCII characters without spaces.",
+            param=param,
         )
     return value
 
 
-def _name(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name, "")
+def _grace(value: Any, now: datetime) -> timedelta:
+    if value is None:
+        return timedelta()
     if not isinstance(value, str):
-        raise _wrong_type(name, "a text", value)
-    stripped = value.strip()
-    if len(stripped) > NAME_CHARS_MAX:
-        raise bad_request(f"{name} must have at most {NAME_CHARS_MAX} characters: got {len(stripped)}.", param=name)
-    return stripped
+        raise wrong_type("grace_period", "a text", value)
+    grace = timedelta() if _NO_GRACE.fullmatch(value.strip()) else after(value, now, "grace_period") - now
+    if grace > GRACE_MAX:
+        raise bad_request(f"grace_period must be at most {GRACE_MAX.days}d: got {value[:60]!r}.", param="grace_period")
+    return grace
 
 
-def _texts(fields: dict[str, Any], name: str) -> list[str]:
-    value = fields.get(name, [])
-    if not isinstance(value, list):
-        raise _wrong_type(name, "a list of texts", value)
-    texts: list[str] = []
-    for position, member in enumerate(cast("list[Any]", value)):
-        param = f"{name}[{position}]"
-        if not isinstance(member, str):
-            raise _wrong_type(param, "a text", member)
-        if not member.strip() or len(member.strip()) > NAME_CHARS_MAX:
-            raise bad_request(f"{param} must have from 1 to {NAME_CHARS_MAX} characters.", param=param)
-        texts.append(member.strip())
-    return texts
-
-
-def _models(fields: dict[str, Any]) -> tuple[str, ...]:
-    models = tuple(dict.fromkeys(_texts(fields, "models")))
-    if len(models) > MODELS_MAX:
-        raise bad_request(f"models must be at most {MODELS_MAX}: got {len(models)}.", param="models")
+def _models(value: Any, param: str) -> list[str]:
+    models = read_texts(value, param, MODELS_MAX)
     for model in models:
         if model in _MODEL_SETS or "*" in model:
             raise bad_request(
                 f"models must be names of models: {model[:60]!r} stands for a set of them, which is not known here. "
                 "Leave models out to allow all.",
-                param="models",
+                param=param,
             )
     return models
 
 
-def _tags(fields: dict[str, Any]) -> tuple[str, ...]:
-    texts = _texts(fields, "tags")
-    for tag in texts:
-        if "," in tag:
-            raise bad_request(f"A tag has no comma, which separates tags in a header: got {tag[:60]!r}.", param="tags")
-    tags = tags_of(texts)
-    if len(tags) > TAGS_MAX:
-        raise bad_request(f"A call has at most {TAGS_MAX} tags, this key would bring {len(tags)}.", param="tags")
-    return tuple(tags)
+def _routes(value: Any, param: str) -> list[str]:
+    routes = read_texts(value, param, ROUTES_MAX)
+    for route in routes:
+        if route not in GROUPS and not _ROUTE.fullmatch(route):
+            raise bad_request(
+                f"allowed_routes must be paths, such as /responses or /spend/*, or of {', '.join(GROUPS)}: "
+                f"got {route[:60]!r}{nearest(route, GROUPS)}.",
+                param=param,
+            )
+    return routes
 
 
-def _metadata(fields: dict[str, Any]) -> dict[str, Any]:
-    value = fields.get("metadata", {})
-    if not isinstance(value, dict):
-        raise _wrong_type("metadata", "an object", value)
-    size = _check_metadata(value, "metadata", 0)
-    if size > METADATA_CHARS_MAX:
-        raise bad_request(f"metadata must be at most {METADATA_CHARS_MAX} characters: got {size}.", param="metadata")
-    return cast("dict[str, Any]", value)
+def _permissions(value: Any, param: str) -> list[str]:
+    # LiteLLM's clients send an empty object where they mean none.
+    listed: list[Any] = [] if value == {} else [value] if isinstance(value, str) else cast("list[Any]", value)
+    permissions = sorted(read_texts(listed, param, 10))
+    for permission in permissions:
+        if permission not in PERMISSIONS:
+            raise bad_request(f"permissions must be of {', '.join(PERMISSIONS)}: got {permission[:60]!r}.", param=param)
+    return permissions
 
 
-def _check_metadata(value: Any, path: str, depth: int) -> int:
-    """Return about how many characters a value takes; refuse what facts cannot hold as it is."""
-    if depth > _METADATA_DEPTH_MAX:
-        raise bad_request(f"metadata must be nested at most {_METADATA_DEPTH_MAX} deep.", param="metadata")
-    if isinstance(value, dict):
-        members = cast("dict[str, Any]", value).items()
-        return sum(len(name) + 4 + _check_metadata(member, f"{path}.{name}", depth + 1) for name, member in members) + 2
-    if isinstance(value, list):
-        listed = enumerate(cast("list[Any]", value))
-        return sum(1 + _check_metadata(member, f"{path}[{position}]", depth + 1) for position, member in listed) + 2
-    is_integer = isinstance(value, int)
-    if isinstance(value, Decimal) or (is_integer and not -_INTEGER_MAX <= value <= _INTEGER_MAX):
-        raise bad_request(
-            f"{path[:200]} must not be a fraction or a number of more than 64 bits: send it as a text, which stays as "
-            "it is.",
-            param=path[:200],
-        )
-    return len(str(value)) + 2
+def _store_bodies(value: Any, param: str) -> str:
+    if value not in ("all", "none"):
+        raise bad_request(f"store_bodies must be all or none: got {str(value)[:60]!r}.", param=param)
+    return str(value)
 
 
-def _expiry(fields: dict[str, Any], now: datetime) -> datetime | None:
-    for name in ("duration", "expires"):
-        if not isinstance(fields.get(name, ""), str):
-            raise _wrong_type(name, "a text", fields[name])
-    if "duration" in fields and "expires" in fields:
-        raise bad_request("duration and expires both say when the key ends; keep one.", param="expires")
-    if "duration" in fields:
-        return after(fields["duration"], now)
-    if "expires" not in fields:
-        return None
-    expires_at = read_moment(fields["expires"], "expires", is_end=True)
+def _expires(value: Any, param: str, now: datetime) -> str:
+    if not isinstance(value, str):
+        raise wrong_type(param, "a text", value)
+    if param == "duration":
+        return rfc3339(after(value, now))
+    expires_at = read_moment(value, param, is_end=True)
     if expires_at <= now:
-        raise bad_request(f"expires must lie in the future: got {fields['expires'][:60]!r}.", param="expires")
-    return expires_at
+        raise bad_request(f"expires must lie in the future: got {value[:60]!r}.", param=param)
+    return rfc3339(expires_at)
 
 
-def _wrong_type(param: str, expected: str, value: Any) -> ApiFailure:
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
-    return bad_request(f"{param} must be {expected}: got {kinds.get(type(value), 'a number')}.", param=param)
+def _plain(read: Callable[[Any, str], Any]) -> Callable[[Any, str, datetime], Any]:
+    return lambda value, param, _now: read(value, param)
+
+
+#: Fields that a key has, each with what reads its value.
+_READERS: Final[dict[str, Callable[[Any, str, datetime], Any]]] = {
+    **{name: _plain(read_name) for name in ("key_alias", "org", "team", "user", "end_user")},
+    "models": _plain(_models),
+    "tags": _plain(read_tags),
+    "metadata": _plain(read_metadata),
+    "duration": _expires,
+    "expires": _expires,
+    "blocked": _plain(read_flag),
+    "allowed_routes": _plain(_routes),
+    "permissions": _plain(_permissions),
+    "store_bodies": _plain(_store_bodies),
+}

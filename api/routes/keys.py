@@ -1,75 +1,105 @@
-"""HTTP for virtual keys: /key/generate, /key/block, /key/unblock, /key/delete, /key/info, /key/list.
+"""HTTP for changes of virtual keys: /key/generate, update, regenerate, block, unblock, delete, bulk_update.
 
-An administrator's, but for one's own /key/info. A key itself is answered once, when it is issued.
+An administrator's. A secret is answered once, when it is made; what is read of keys is in `key_reads.py`.
 """
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Depends, Request
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.auth import MASTER_KEY_ID, Caller
-from api.context import Context, admin, caller, context
-from api.errors import bad_request, not_found
+from api.auth import Caller
+from api.context import Context, admin, context
+from api.errors import ApiFailure, bad_request, not_found
 from api.exact_json import ExactJson
 from api.routes import key_changes
-from api.routes.key_fields import read_key_wish, unknown_field
+from api.routes.field_values import unknown_field
+from api.routes.key_changes import IssuedKey
+from api.routes.key_fields import read_key_regeneration, read_key_update, read_key_wish
 from api.routes.key_row import shown_key
 from api.routes.key_shapes import (
+    BulkUpdate,
+    BulkUpdated,
     DeletedKeys,
     IssuedKeyShape,
-    KeyInfo,
     KeyName,
     KeyNames,
-    KeyPage,
+    KeyRegenerationShape,
     KeyShape,
+    KeyUpdateShape,
     KeyWishShape,
+    NamedKeyRegenerationShape,
+    NamedKeyShape,
 )
-from api.routes.parameters import Parameter, Parameters
-from api.routes.paths import read_by_get
 from api.routes.reading import snapshot
 from api.routes.request_body import read_object
 from api.routes.shapes import takes
 from ledger.events import KEY_BLOCKED, KEY_REVOKED, KEY_UNBLOCKED
-from ledger.reports.keys import KeyFilters, Totals, key_info, key_list, key_spend
+from ledger.reports.keys import key_info
 
 router = APIRouter(tags=["keys"])
 
-_PAGE_MAX: Final = 1_000
-_OFFSET_MAX: Final = 1_000_000
-_DELETED_MAX: Final = 100
-_STATUSES: Final = ("current", "active", "blocked", "revoked", "all")
+_MANY_MAX: Final = 100
 #: Answers that hold a key stay in no cache.
 _NOT_STORED: Final = {"cache-control": "no-store"}
 
 Running = Annotated[Context, Depends(context)]
 Administrator = Annotated[Caller, Depends(admin)]
-Anybody = Annotated[Caller, Depends(caller)]
-
-_INFO: Final = Parameters(
-    Parameter("key", "The key, its hash or its key_id; without it: the key that asks.", ("key_id",)),
-)
-_LIST: Final = Parameters(
-    Parameter("page", "From 1."),
-    Parameter("size", f"Keys a page: 1 to {_PAGE_MAX}, usually 100."),
-    Parameter("key_id", "The key of this key_id, or hash.", ("key_hash",)),
-    Parameter("key_alias", "Keys of this alias."),
-    Parameter("org", "Keys of this organisation.", ("organization_id",)),
-    Parameter("team", "Keys of this team.", ("team_id",)),
-    Parameter("user_id", "Keys of this user.", ("user",)),
-    Parameter("status", f"One of {', '.join(_STATUSES)}; current, the usual one, is all but revoked."),
-    Parameter("return_full_object", "Only true: keys are always listed as objects."),
-)
 
 
 @router.post("/key/generate", response_model=IssuedKeyShape, openapi_extra=takes(KeyWishShape))
 async def generate_key(request: Request, running: Running, who: Administrator) -> ExactJson:
     """Issue a virtual key. Its text is in this answer and nowhere else."""
     wish = read_key_wish(await read_object(request), datetime.now(UTC))
-    issued = await key_changes.issue(running, who, wish)
-    answer = {"key": issued.key, "token": issued.key_hash, "token_id": issued.key_hash}
-    return ExactJson({**answer, **await _shown(running, issued.key_id)}, headers=_NOT_STORED)
+    return await _with_secret(running, await key_changes.issue(running.keys, who, wish))
+
+
+@router.post("/key/update", response_model=NamedKeyShape, openapi_extra=takes(KeyUpdateShape))
+async def update_key(request: Request, running: Running, who: Administrator) -> ExactJson:
+    """Change fields of a key: what is absent stays, null resets; in force on every proxy within a second."""
+    wanted = read_key_update(await read_object(request), datetime.now(UTC))
+    found = await key_changes.update(running.keys, who, wanted)
+    return ExactJson({"key": found.key["key_id"], **await _shown(running, found.key["key_id"])})
+
+
+@router.post("/key/bulk_update", response_model=BulkUpdated, openapi_extra=takes(BulkUpdate))
+async def update_keys(request: Request, running: Running, who: Administrator) -> ExactJson:
+    """Change several keys, each as /key/update does; what fails does not keep the others from being changed."""
+    body = await read_object(request)
+    given = body.get("keys")
+    if set(body) != {"keys"} or not isinstance(given, list) or not 1 <= len(cast("list[Any]", given)) <= _MANY_MAX:
+        raise bad_request(f'Send {{"keys": [...]}} with from 1 to {_MANY_MAX} bodies of /key/update.', param="keys")
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    for position, each in enumerate(cast("list[Any]", given)):
+        try:
+            wanted = read_key_update(_object(each), datetime.now(UTC))
+            found = await key_changes.update(running.keys, who, wanted)
+        except ApiFailure as failure:
+            failed.append({"position": position, "failed_reason": failure.error.message, "code": failure.error.code})
+        else:
+            key_id = found.key["key_id"]
+            done.append({"key": key_id, "key_info": await _shown(running, key_id)})
+    answer = {"total_requested": len(done) + len(failed), "successful_updates": done, "failed_updates": failed}
+    return ExactJson(answer)
+
+
+@router.post("/key/regenerate", response_model=IssuedKeyShape, openapi_extra=takes(KeyRegenerationShape))
+async def regenerate_key(request: Request, running: Running, who: Administrator) -> ExactJson:
+    """Give a key a new secret; the old one is accepted for `grace_period`, usually not at all."""
+    wanted = read_key_regeneration(await read_object(request), datetime.now(UTC))
+    return await _with_secret(running, await key_changes.regenerate(running.keys, who, wanted))
+
+
+@router.post(
+    "/key/{key}/regenerate",
+    response_model=IssuedKeyShape,
+    openapi_extra=takes(NamedKeyRegenerationShape, is_required=False),
+)
+async def regenerate_named_key(key: str, request: Request, running: Running, who: Administrator) -> ExactJson:
+    """Give the key that the path names a new secret; a body may be sent as to /key/regenerate."""
+    wanted = read_key_regeneration(await read_object(request, may_be_empty=True), datetime.now(UTC), key)
+    return await _with_secret(running, await key_changes.regenerate(running.keys, who, wanted))
 
 
 @router.post("/key/block", response_model=KeyShape, openapi_extra=takes(KeyName))
@@ -88,12 +118,12 @@ async def _change(request: Request, running: Context, who: Caller, type_: str) -
     body = await read_object(request)
     for name in body:
         if name not in {"key", "key_id"}:
-            raise unknown_field(name, frozenset({"key", "key_id"}))
+            raise unknown_field(name, {"key", "key_id"})
     name = body.get("key", body.get("key_id"))
     if not isinstance(name, str) or not name or len(body) != 1:
         raise bad_request('Send {"key": ...} with the key, its hash or its key_id.', param="key")
-    found = await key_changes.find(running, name)
-    await key_changes.change(running, who, found, type_)
+    found = await key_changes.find(running.keys, name)
+    await key_changes.change(running.keys, who, found, type_)
     return ExactJson(await _shown(running, found.key["key_id"]))
 
 
@@ -103,14 +133,14 @@ async def delete_keys(request: Request, running: Running, who: Administrator) ->
     body = await read_object(request)
     for name in body:
         if name not in {"keys", "key_aliases"}:
-            raise unknown_field(name, frozenset({"keys", "key_aliases"}))
+            raise unknown_field(name, {"keys", "key_aliases"})
     keys, aliases = _names(body, "keys"), _names(body, "key_aliases")
-    if not 1 <= len(keys) + len(aliases) <= _DELETED_MAX:
-        raise bad_request(f"Name from 1 to {_DELETED_MAX} keys in keys or key_aliases.", param="keys")
-    found = [await key_changes.find(running, name) for name in keys]
-    found += [await key_changes.find_alias(running, name) for name in aliases]
+    if not 1 <= len(keys) + len(aliases) <= _MANY_MAX:
+        raise bad_request(f"Name from 1 to {_MANY_MAX} keys in keys or key_aliases.", param="keys")
+    found = [await key_changes.find(running.keys, name) for name in keys]
+    found += [await key_changes.find_alias(running.keys, name) for name in aliases]
     for each in found:
-        await key_changes.change(running, who, each, KEY_REVOKED)
+        await key_changes.change(running.keys, who, each, KEY_REVOKED)
     return ExactJson({"deleted_keys": list(dict.fromkeys(each.key["key_id"] for each in found))})
 
 
@@ -121,54 +151,15 @@ def _names(body: dict[str, Any], name: str) -> list[str]:
     return cast("list[str]", value)
 
 
-@read_by_get(router, "/key/info", response_model=KeyInfo, openapi_extra=_INFO.openapi)
-async def get_key_info(request: Request, running: Running, who: Anybody) -> ExactJson:
-    """Return a key's state and what it has spent; one's own without `key`."""
-    name = _INFO.read(request).text("key")
-    async with snapshot(running.reads) as connection:
-        if name is None:
-            row = await key_info(connection, key_id=who.key_id, scope=who.scope)
-        else:
-            row = await key_info(connection, **key_changes.names_of(name), scope=who.scope)
-        if row is not None:
-            return _info(shown_key(row))
-        if who.is_admin and name in {None, MASTER_KEY_ID}:
-            return _info(await _master(connection))
-    raise not_found(f"There is no key {key_changes.shown_name(name or who.key_id)}.", "key_not_found", "key")
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise bad_request("Each of keys must be an object, as /key/update takes it.", param="keys")
+    return cast("dict[str, Any]", value)
 
 
-def _info(shown: dict[str, Any]) -> ExactJson:
-    return ExactJson({"key": shown["key_id"], "info": shown})
-
-
-@read_by_get(router, "/key/list", response_model=KeyPage, openapi_extra=_LIST.openapi)
-async def list_keys(request: Request, running: Running, _who: Administrator) -> ExactJson:
-    """List keys, newest first, with what each has spent."""
-    given = _LIST.read(request)
-    if not given.flag("return_full_object", default=True):
-        raise bad_request("Keys are listed as objects only; leave return_full_object out.", param="return_full_object")
-    size = given.integer("size", 100, least=1, most=_PAGE_MAX)
-    page = given.integer("page", 1, least=1, most=_OFFSET_MAX)
-    status = given.choice("status", _STATUSES, "current")
-    named = given.text("key_id")
-    filters = KeyFilters(
-        org=given.text("org"),
-        team=given.text("team"),
-        user_id=given.text("user_id"),
-        key_alias=given.text("key_alias"),
-        status=None if status == "all" else status,
-        **({} if named is None else key_changes.names_of(named)),
-    )
-    async with snapshot(running.reads) as connection:
-        found = await key_list(connection, filters=filters, page=page, size=size)
-    return ExactJson(
-        {
-            "keys": [shown_key(row) for row in found.rows],
-            "total_count": found.count,
-            "current_page": page,
-            "total_pages": -(-found.count // size),
-        }
-    )
+async def _with_secret(running: Context, issued: IssuedKey) -> ExactJson:
+    answer = {"key": issued.key, "token": issued.key_hash, "token_id": issued.key_hash}
+    return ExactJson({**answer, **await _shown(running, issued.key_id)}, headers=_NOT_STORED)
 
 
 async def _shown(running: Context, key_id: str) -> dict[str, Any]:
@@ -177,9 +168,3 @@ async def _shown(running: Context, key_id: str) -> dict[str, Any]:
     if row is None:
         raise not_found(f"There is no key {key_id}.", "key_not_found", "key")
     return shown_key(row)
-
-
-async def _master(connection: AsyncConnection) -> dict[str, Any]:
-    """Return what /key/info says of the master key, which is no virtual key but may have spent."""
-    totals: Totals = await key_spend(connection, MASTER_KEY_ID)
-    return shown_key({"key_id": MASTER_KEY_ID, "key_name": "", "key_alias": MASTER_KEY_ID, "totals": totals})

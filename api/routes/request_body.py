@@ -17,14 +17,16 @@ class _RepeatedNameError(ValueError):
     """A name stands twice in one object, so that it is not known what was meant."""
 
 
-async def read_object(request: Request) -> dict[str, Any]:
-    """Return the JSON object of a request's body; fractions are Decimal.
+async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[str, Any]:
+    """Return the JSON object of a request's body; fractions are Decimal. An empty body that `may_be_empty` is {}.
 
     Raises:
         ApiFailure: 413 for more than BYTES_MAX, 400 for what is not such an object.
     """
     body = await _read(request)
     if not body.strip():
+        if may_be_empty:
+            return {}
         raise bad_request("The body is empty; send a JSON object.")
     try:
         check_depth(body)

@@ -53,7 +53,7 @@ def _in_range(moment: datetime) -> datetime:
     return moment
 
 
-def after(duration: str, start: datetime) -> datetime:
+def after(duration: str, start: datetime, param: str = "duration") -> datetime:
     """Return the moment `duration` after `start`; `mo` are calendar months, shortened to the month's last day.
 
     Raises:
@@ -61,7 +61,7 @@ def after(duration: str, start: datetime) -> datetime:
     """
     matched = _DURATION.fullmatch(duration.strip())
     if matched is None:
-        raise bad_request(f"duration must be {DURATIONS}: got {duration[:60]!r}.", param="duration")
+        raise bad_request(f"{param} must be {DURATIONS}: got {duration[:60]!r}.", param=param)
     number, unit = int(matched[1]), matched[2]
     latest = _months_after(start, 12 * _YEARS_AHEAD_MAX)
     if unit == "mo":
@@ -70,9 +70,7 @@ def after(duration: str, start: datetime) -> datetime:
         seconds = number * _UNITS_S[unit]
         end = start + timedelta(seconds=seconds) if seconds <= (latest - start).total_seconds() else None
     if end is None:
-        raise bad_request(
-            f"duration must be at most {_YEARS_AHEAD_MAX} years: got {duration[:60]!r}.", param="duration"
-        )
+        raise bad_request(f"{param} must be at most {_YEARS_AHEAD_MAX} years: got {duration[:60]!r}.", param=param)
     return end
 
 

@@ -7,15 +7,20 @@ For those who change keys; what people are shown is `keys.py`. A revision may ha
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, column, func, select, table
+from sqlalchemy import ARRAY, ColumnElement, Text, and_, column, func, literal, literal_column, or_, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.encoding import rfc3339
 from ledger.reports.tables import KEYS
 
-#: A key's counter goes by its hash, so that of two rivals who issue the same key one fails.
+#: A key's counter goes by its first hash, so that of two rivals who issue the same key one fails.
 SUBJECT_KIND = "key"
 
+#: Facts that bear their column's name.
+_SAME = (
+    "key_id", "key_hash", "key_name", "key_alias", "org", "team", "end_user", "models", "metadata", "tags", "blocked",
+    "revoked", "created_by", "allowed_routes", "permissions", "store_bodies", "issued_hash",
+)  # fmt: skip
 _SUBJECTS = table("subjects", column("kind"), column("id"), column("revision"), schema="ledger")
 
 
@@ -32,8 +37,16 @@ async def find_key(
     connection: AsyncConnection, *, key_id: str | None = None, key_hash: str | None = None
 ) -> RecordedKey | None:
     """Return a key by one of its names, revoked ones too; None where there is none."""
-    found = KEYS.c.key_hash == key_hash if key_id is None else KEYS.c.key_id == key_id
+    found = KEYS.c.key_id == key_id if key_hash is None else has_secret(key_hash)
     return next(iter(await _read(connection, found)), None)
+
+
+def has_secret(key_hash: str) -> ColumnElement[bool]:
+    """Return the condition that a key has the secret of that hash, or had it before it got another."""
+    # Said twice, so that the planner sees that the index on former hashes will do.
+    among = KEYS.c.former_hashes.op("@>", is_comparison=True)(literal([key_hash], ARRAY(Text)))
+    former = and_(among, KEYS.c.former_hashes != literal_column("'{}'"))
+    return or_(KEYS.c.key_hash == key_hash, former)
 
 
 async def find_standing_alias(connection: AsyncConnection, key_alias: str) -> list[RecordedKey]:
@@ -53,7 +66,7 @@ async def take_turns(connection: AsyncConnection, name: str) -> None:
 
 
 async def _read(connection: AsyncConnection, found: ColumnElement[bool]) -> list[RecordedKey]:
-    claimed = and_(_SUBJECTS.c.kind == SUBJECT_KIND, _SUBJECTS.c.id == KEYS.c.key_hash)
+    claimed = and_(_SUBJECTS.c.kind == SUBJECT_KIND, _SUBJECTS.c.id == KEYS.c.issued_hash)
     query = (
         select(KEYS, _SUBJECTS.c.revision.label("claimed"))
         .select_from(KEYS.outerjoin(_SUBJECTS, claimed))
@@ -66,8 +79,11 @@ async def _read(connection: AsyncConnection, found: ColumnElement[bool]) -> list
 
 
 def _recorded(row: dict[str, Any]) -> RecordedKey:
-    same = ("key_id", "key_hash", "key_name", "key_alias", "org", "team", "end_user", "models", "metadata", "tags")
-    state = {name: row[name] for name in (*same, "blocked", "revoked", "created_by")}
+    state = {name: row[name] for name in _SAME}
+    state["former"] = [
+        {"key_hash": key_hash, "until": rfc3339(until)}
+        for key_hash, until in zip(row["former_hashes"], row["former_until"], strict=True)
+    ]
     state["user"] = row["user_id"]
     state["created_at"] = rfc3339(row["created_at"])
     state["expires_at"] = None if row["expires_at"] is None else rfc3339(row["expires_at"])

@@ -1,17 +1,23 @@
 """Virtual keys with what they have spent, and end users. Hashes are for finding a key, and never part of an answer."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, TableClause, func, literal, select
+from sqlalchemy import ColumnElement, TableClause, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ledger.reports.key_state import has_secret
 from ledger.reports.tables import END_USER_TOTALS, KEY_TOTALS, KEYS, SPEND
 
 PAGE_MAX = 1_000
 
 _SHOWN = [column for column in KEYS.c if "hash" not in column.name]
+#: What keys can be listed by.
+SORTS = ("created_at", "changed_at", "expires_at", "key_alias", "key_id", "org", "team", "user_id", "spend")
+_SPENT = func.coalesce(KEY_TOTALS.c.billed_usd + KEY_TOTALS.c.estimated_usd, 0)
+_NAMES = ("key_id", "key_name", "key_alias", "org", "team", "user_id", "end_user")
 _TOTALS = ("calls", "billed_usd", "estimated_usd", "unknown_calls")
 
 
@@ -36,6 +42,9 @@ class KeyFilters:
     user_id: str | None = None
     key_alias: str | None = None
     status: str | None = None
+    #: A text in one of the key's names.
+    search: str | None = None
+    ends_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +65,14 @@ async def key_info(
     """
     if (key_id is None) == (key_hash is None):
         raise ValueError("A key is found by its key_id or by its key_hash: give one of them.")
-    found = KEYS.c.key_id == key_id if key_id is not None else KEYS.c.key_hash == key_hash
+    found = KEYS.c.key_id == key_id if key_hash is None else has_secret(key_hash)
     row = (await connection.execute(_keys([found, *_scoped(KEYS, scope)]))).mappings().one_or_none()
     return None if row is None else _with_totals(dict(row))
 
 
 async def key_id_of(connection: AsyncConnection, key_hash: str) -> str | None:
     """Return the key_id of the key with that hash; None where there is none."""
-    return await connection.scalar(select(KEYS.c.key_id).where(KEYS.c.key_hash == key_hash))
+    return await connection.scalar(select(KEYS.c.key_id).where(has_secret(key_hash)))
 
 
 async def key_list(
@@ -72,20 +81,39 @@ async def key_list(
     filters: KeyFilters | None = None,
     page: int = 1,
     size: int = 100,
+    sort_by: str = "created_at",
+    is_descending: bool = True,
     scope: str | None = None,
 ) -> KeyPage:
-    """List keys, newest first, `size` a page, pages from 1.
+    """List keys by one of SORTS, `size` a page, pages from 1; keys without an end are the last to end.
 
     Raises:
-        ValueError: `page` or `size` is out of range, or the status is unknown.
+        ValueError: `page` or `size` is out of range, or the status or the order is unknown.
     """
+    if sort_by not in SORTS:
+        raise ValueError(f"Keys are sorted by {', '.join(SORTS)}: got {sort_by!r}.")
     if page < 1 or not 1 <= size <= PAGE_MAX:
         raise ValueError(f"Pages count from 1 and have from 1 to {PAGE_MAX} rows: got page {page}, size {size}.")
     conditions = [*_conditions(filters or KeyFilters()), *_scoped(KEYS, scope)]
     count = await connection.scalar(select(func.count()).select_from(KEYS).where(*conditions))
-    query = _keys(conditions).order_by(KEYS.c.created_at.desc(), KEYS.c.key_id).limit(size).offset((page - 1) * size)
+    by = _SPENT if sort_by == "spend" else KEYS.c[sort_by]
+    order = by.desc().nulls_first() if is_descending else by.asc().nulls_last()
+    query = _keys(conditions).order_by(order, KEYS.c.key_id).limit(size).offset((page - 1) * size)
     rows = (await connection.execute(query)).mappings()
     return KeyPage(tuple(_with_totals(dict(row)) for row in rows), int(count or 0))
+
+
+async def key_aliases(
+    connection: AsyncConnection, *, search: str | None = None, page: int = 1, size: int = 100, scope: str | None = None
+) -> tuple[list[str], int]:
+    """Return a page of the aliases of keys that are not revoked, sorted, and how many there are on all pages."""
+    conditions = [KEYS.c.key_alias != literal(""), KEYS.c.revoked.is_(False), *_scoped(KEYS, scope)]
+    if search is not None:
+        conditions.append(func.strpos(func.lower(KEYS.c.key_alias), search.lower()) > 0)
+    aliases = select(KEYS.c.key_alias).where(*conditions).distinct()
+    count = await connection.scalar(select(func.count()).select_from(aliases.subquery()))
+    rows = await connection.scalars(aliases.order_by(KEYS.c.key_alias).limit(size).offset((page - 1) * size))
+    return list(rows), int(count or 0)
 
 
 async def key_spend(connection: AsyncConnection, key_id: str, *, scope: str | None = None) -> Totals:
@@ -124,24 +152,34 @@ def _keys(conditions: list[ColumnElement[bool]]) -> Any:
 
 def _conditions(filters: KeyFilters) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
-    for name in ("key_id", "key_hash", "org", "team", "user_id", "key_alias"):
+    for name in ("key_id", "org", "team", "user_id", "key_alias"):
         value = getattr(filters, name)
         if value is not None:
             conditions.append(KEYS.c[name] == value)
-    match filters.status:
+    if filters.key_hash is not None:
+        conditions.append(has_secret(filters.key_hash))
+    if filters.search is not None:
+        wanted = filters.search.lower()
+        conditions.append(or_(*(func.strpos(func.lower(KEYS.c[name]), wanted) > 0 for name in _NAMES)))
+    if filters.ends_before is not None:
+        conditions.append(KEYS.c.expires_at < filters.ends_before)
+    return [*conditions, *_of_status(filters.status)]
+
+
+def _of_status(status: str | None) -> list[ColumnElement[bool]]:
+    match status:
         case None:
-            pass
+            return []
         case "current":
-            conditions.append(KEYS.c.revoked.is_(False))
+            return [KEYS.c.revoked.is_(False)]
         case "active":
-            conditions += [KEYS.c.blocked.is_(False), KEYS.c.revoked.is_(False)]
+            return [KEYS.c.blocked.is_(False), KEYS.c.revoked.is_(False)]
         case "blocked":
-            conditions += [KEYS.c.blocked, KEYS.c.revoked.is_(False)]
+            return [KEYS.c.blocked, KEYS.c.revoked.is_(False)]
         case "revoked":
-            conditions.append(KEYS.c.revoked)
+            return [KEYS.c.revoked]
         case unknown:
             raise ValueError(f"A key is current, active, blocked or revoked: got {unknown!r}.")
-    return conditions
 
 
 def _scoped(table: TableClause, scope: str | None) -> list[ColumnElement[bool]]:

@@ -98,8 +98,8 @@ TEAMS_VIEW = View(
     {name: text for name, text in TEAM_COLUMNS.items() if name != "deleted"},
 )
 
-OLD_KEYS_VIEW = f"CREATE VIEW reporting.keys AS SELECT {_KEY_NAMES} FROM ledger.keys;\n"  # noqa: S608 - constants of this file
-OLD_KEYS_VIEW += "GRANT SELECT ON reporting.keys TO responses_ledger_reporting, responses_ledger_app;"
+_OLD_QUERY = f"CREATE VIEW reporting.keys AS SELECT {_KEY_NAMES} FROM ledger.keys;"  # noqa: S608 - constants of this file
+OLD_KEYS_VIEW = f"{_OLD_QUERY}\nGRANT SELECT ON reporting.keys TO responses_ledger_reporting, responses_ledger_app;"
 
 
 def _comments() -> str:

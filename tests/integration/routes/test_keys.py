@@ -8,11 +8,11 @@ from decimal import Decimal
 import asyncpg
 import pytest
 
+from api.administration import ConflictError
 from api.auth import Caller
-from api.book import ConflictError
-from api.context import Context
 from api.errors import ApiFailure
 from api.routes import key_changes
+from api.routes.key_changes import KeyDesk
 from ledger.events import KEY_BLOCKED, KEY_REVOKED, KEY_UNBLOCKED
 from ledger.reports.key_state import RecordedKey
 from tests.support.routes import MASTER_KEY, Proxy, make_call, numbers_of, refusal
@@ -169,10 +169,10 @@ async def test_key_when_revoked_stays_revoked(proxy: Proxy) -> None:
 
 async def test_key_changed_by_rivals_at_once_ends_revoked(proxy: Proxy) -> None:
     key = await proxy.issue()
-    found = await key_changes.find(proxy.context, key["key_id"])
+    found = await key_changes.find(proxy.context.keys, key["key_id"])
     changes = [KEY_BLOCKED, KEY_REVOKED, KEY_UNBLOCKED, KEY_BLOCKED, KEY_UNBLOCKED]
     await asyncio.gather(
-        *(key_changes.change(proxy.context, ADMIN, found, type_) for type_ in changes), return_exceptions=True
+        *(key_changes.change(proxy.context.keys, ADMIN, found, type_) for type_ in changes), return_exceptions=True
     )
     assert (await proxy.get("/key/info", key=key["key_id"])).json()["info"]["revoked"] is True
 
@@ -181,20 +181,20 @@ async def test_key_revoked_by_somebody_whose_event_is_under_way_is_not_brought_b
     proxy: Proxy, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = await proxy.issue()
-    found = await key_changes.find(proxy.context, key["key_id"])
+    found = await key_changes.find(proxy.context.keys, key["key_id"])
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE ledger.subjects SET revision = 2 WHERE id = $1", key["token"])
     await connection.close()
     looked_again = asyncio.Event()
     find = key_changes.find
 
-    async def finding(context: Context, name: str) -> RecordedKey:
+    async def finding(desk: KeyDesk, name: str) -> RecordedKey:
         looked_again.set()
-        return await find(context, name)
+        return await find(desk, name)
 
-    stale = await find(proxy.context, key["key_id"])
+    stale = await find(proxy.context.keys, key["key_id"])
     monkeypatch.setattr(key_changes, "find", finding)
-    blocking = asyncio.create_task(key_changes.change(proxy.context, ADMIN, stale, KEY_BLOCKED))
+    blocking = asyncio.create_task(key_changes.change(proxy.context.keys, ADMIN, stale, KEY_BLOCKED))
     looking = asyncio.create_task(looked_again.wait())
     await asyncio.wait({blocking, looking}, return_when=asyncio.FIRST_COMPLETED)
     looking.cancel()

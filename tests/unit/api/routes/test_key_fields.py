@@ -18,7 +18,18 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
     [
         ({"max_budget": 1}, "max_budget"),
         ({"rpm_limit": 0}, "rpm_limit"),
-        ({"permissions": {}}, "permissions"),
+        ({"permissions": {"a": True}}, "permissions"),
+        ({"permissions": ["root"]}, "permissions"),
+        ({"permissions": [True]}, "permissions[0]"),
+        ({"allowed_routes": ["responses"]}, "allowed_routes"),
+        ({"allowed_routes": ["/a*b"]}, "allowed_routes"),
+        ({"allowed_routes": ["llm_routes"]}, "allowed_routes"),
+        ({"allowed_routes": "/responses"}, "allowed_routes"),
+        ({"allowed_routes": [f"/{number}" for number in range(51)]}, "allowed_routes"),
+        ({"store_bodies": "some"}, "store_bodies"),
+        ({"store_bodies": True}, "store_bodies"),
+        ({"blocked": "yes"}, "blocked"),
+        ({"grace_period": "1d"}, "grace_period"),
         ({"key_allias": "x"}, "key_allias"),
         ({"models": "gpt-5"}, "models"),
         ({"models": ["all-team-models"]}, "models"),
@@ -62,7 +73,7 @@ def test_key_field_misspelt_is_answered_with_the_nearest_and_all() -> None:
 
 
 def test_key_field_of_null_is_the_same_as_none() -> None:
-    assert read_key_wish({"max_budget": None, "team": None, "team_id": "red"}, NOW).team == "red"
+    assert read_key_wish({"max_budget": None, "team": None, "team_id": "red"}, NOW).state["team"] == "red"
 
 
 @pytest.mark.parametrize(
@@ -79,8 +90,7 @@ def test_key_field_of_null_is_the_same_as_none() -> None:
     ],
 )
 def test_key_duration_ends_by_the_calendar(duration: str, expires_at: str) -> None:
-    expected = datetime.fromisoformat(f"{expires_at}Z")
-    assert read_key_wish({"duration": duration}, NOW).expires_at == expected
+    assert read_key_wish({"duration": duration}, NOW).state["expires_at"] == f"{expires_at}.000000Z"
 
 
 @pytest.mark.parametrize("duration", ["0d", "-1d", "1y", "1.5h", "", "1201mo", "36526d", "9999999999mo"])
