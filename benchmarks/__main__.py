@@ -1,7 +1,8 @@
 """`scripts/bench`: every figure of the project in one run on this machine; fails where rows are missing.
 
 Sections: `journal` (append against raw COPY), `http` (throughput, added latency, rows), `book` (start to ready,
-rebuild). Each prints its figures and the bound that the project sets for it.
+rebuild); and, only when named, `endurance` (memory and lag over many calls) and `cost` (what keeping books costs). Each
+prints its figures and the bound that the project sets for it; a bound that `endurance` or `cost` misses fails the run.
 """
 
 import argparse
@@ -18,15 +19,23 @@ from types import FrameType
 import asyncpg
 import uvloop
 
-from benchmarks import book, growth, http_load, journal, machine, starting
+from benchmarks import book, cost_of_books, endurance, growth, http_load, journal, machine, starting
 from benchmarks.load import LoadError, find_generator
 from benchmarks.processes import ProcessError, upstream
 from benchmarks.proxy import ROOT, Bench, bench, is_buildable, passthrough, proxy
 from ledger.postgres.migrate import upgrade
 
+
+class MissedError(Exception):
+    """A bound that must hold does not."""
+
+
 SECTIONS = ("journal", "http", "book")
+ON_REQUEST = ("endurance", "cost")
 FAILURES = (
+    MissedError,
     book.MissingRowsError,
+    endurance.LoadFailedError,
     http_load.RefusedError,
     LoadError,
     machine.NotDurableError,
@@ -39,6 +48,9 @@ FIRST_CHUNK_ADDED_MS_MAX = 5.0
 START_S_MAX = 3.0
 REBUILD_CALLS_PER_S_MIN = 20_000
 REBUILD_CALLS = 200_000
+GROWTH_MAX = 0.10
+LAG_P99_MS_MAX = 500.0
+COST_OF_BOOKS_MAX = 0.10
 
 
 def _bound(holds: bool, told: str) -> str:
@@ -99,7 +111,41 @@ def _book(where: Bench, args: argparse.Namespace) -> None:
     print(_bound(rate >= REBUILD_CALLS_PER_S_MIN, f"rebuild of {calls:,} calls {taken_s:.1f} s: {rate:,.0f} calls/s"))
 
 
-_RUN: dict[str, Callable[[Bench, argparse.Namespace], None]] = {"journal": _journal, "http": _http, "book": _book}
+def _endurance(where: Bench, args: argparse.Namespace) -> None:
+    with upstream(writes=4, pause_ms=1) as up, proxy(where, up.url, workers=args.workers) as running:
+        found = asyncio.run(endurance.measure(running, where, calls=args.endurance_calls))
+    print("\n".join(endurance.lines(found)))
+    _must(found.growth <= GROWTH_MAX, f"memory grew by {found.growth:+.1%}, at most {GROWTH_MAX:.0%}")
+    _must(found.lag_p99_ms <= LAG_P99_MS_MAX, f"lag p99 {found.lag_p99_ms:.0f} ms, at most {LAG_P99_MS_MAX:.0f}")
+
+
+def _cost(where: Bench, args: argparse.Namespace) -> None:
+    if find_generator() is None:
+        print("SKIPPED: neither wrk nor oha is installed (Debian: apt-get install wrk)")
+        return
+    with upstream() as up:
+        shares = cost_of_books.measure(where, up.url, seconds=args.seconds, rounds=args.rounds)
+    print("\n".join(cost_of_books.lines(shares)))
+    for kind in cost_of_books.KINDS:
+        cost = 1 - shares[kind].of_journal_only
+        _must(cost <= COST_OF_BOOKS_MAX, f"redaction and bookkeeping of {kind} calls cost {cost:.1%}, at most 10 %")
+
+
+def _must(holds: bool, told: str) -> None:
+    """Print a bound, and note that the run has failed where it does not hold."""
+    print(_bound(holds, told))
+    if not holds:
+        _missed.append(told)
+
+
+_missed: list[str] = []
+_RUN: dict[str, Callable[[Bench, argparse.Namespace], None]] = {
+    "journal": _journal,
+    "http": _http,
+    "book": _book,
+    "endurance": _endurance,
+    "cost": _cost,
+}
 
 
 def _measure(args: argparse.Namespace, data_dir: Path) -> None:
@@ -113,6 +159,8 @@ def _measure(args: argparse.Namespace, data_dir: Path) -> None:
             print(f"\n-- {section}", flush=True)
             _RUN[section](where, args)
             sys.stdout.flush()
+    if _missed:
+        raise MissedError("; ".join(_missed))
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -124,7 +172,12 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def main() -> int:
     """Read the command line, measure, and return 1 where something could not be measured truly."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", default=[], help=f"any of {', '.join(SECTIONS)}; all when none is named")
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        default=[],
+        help=f"any of {', '.join((*SECTIONS, *ON_REQUEST))}; the first three when none is named",
+    )
     parser.add_argument("--seconds", type=float, default=5, help="length of each load")
     parser.add_argument("--calls", type=int, default=300, help="single calls for each latency")
     parser.add_argument("--events", type=int, default=100_000, help="events of each round of the journal section")
@@ -132,11 +185,13 @@ def main() -> int:
     parser.add_argument("--pause-ms", type=float, default=0, help="the upstream's pause between these pieces")
     parser.add_argument("--workers", type=int, default=1, help="workers of the pass-through and of the proxy")
     parser.add_argument("--clients", default="httpx-aiohttp,aiohttp,protocol", help="clients of the pass-through")
+    parser.add_argument("--endurance-calls", type=int, default=200_000, help="calls of the section endurance")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the section cost")
     parser.add_argument("--keep", action="store_true", help="keep the data directory")
     args = parser.parse_args()
     args.sections = args.sections or list(SECTIONS)
-    if unknown := set(args.sections) - set(SECTIONS):
-        parser.error(f"unknown section {', '.join(sorted(unknown))}: expected {', '.join(SECTIONS)}")
+    if unknown := set(args.sections) - {*SECTIONS, *ON_REQUEST}:
+        parser.error(f"unknown section {', '.join(sorted(unknown))}: expected {', '.join((*SECTIONS, *ON_REQUEST))}")
     signal.signal(signal.SIGTERM, _leave)
     (ROOT / ".data").mkdir(exist_ok=True)
     data_dir = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / ".data"))

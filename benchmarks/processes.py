@@ -42,6 +42,10 @@ class Running:
         """Resident memory of the process's group."""
         return sum(_resident_bytes(pid) for pid in _group(self.pid))
 
+    def proportional_bytes(self) -> int:
+        """Memory of the process's group, pages that several share counted once: the sum of proportional set sizes."""
+        return sum(_proportional_bytes(pid) for pid in _group(self.pid))
+
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on at the moment."""
@@ -144,3 +148,11 @@ def _cpu_s(pid: int) -> float:
 def _resident_bytes(pid: int) -> int:
     fields = _stat(pid)
     return int(fields[21]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)

@@ -54,12 +54,15 @@ def is_buildable() -> bool:
 
 
 @contextlib.contextmanager
-def proxy(where: Bench, upstream_url: str, *, workers: int = 1, durability: str = "flush") -> Generator[Running]:
-    """The proxy in front of that upstream, ready when it says so."""
+def proxy(
+    where: Bench, upstream_url: str, *, workers: int = 1, durability: str = "flush", without: str | None = None
+) -> Generator[Running]:
+    """The proxy in front of that upstream, ready when it says so; `without`: a mode of `benchmarks.without_books`."""
     port = free_port()
     config = where.data_dir / f"config-{port}.yaml"
     config.write_text(_CONFIG.format(upstream=upstream_url, durability=durability))
-    argv = [sys.executable, "-m", "api.cli", "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+    program = ["api.cli"] if without is None else ["benchmarks.without_books", without]
+    argv = [sys.executable, "-m", *program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--num_workers", str(workers), "--database_url", where.database_url]
     env = {"LLM_MASTER_KEY": where.key, "LLM_DATA_DIR": str(where.data_dir), "PYTHONPATH": str(ROOT)}
     with running(argv, port=port, env=env, cwd=ROOT, ready_line="RUNNING on ") as process:

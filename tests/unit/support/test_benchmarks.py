@@ -1,12 +1,20 @@
 """What the benchmarks read and decide, without running any: reports of load generators, missing rows, the answers."""
 
 import json
+import subprocess
+import sys
+from collections import Counter
+from uuid import UUID
 
 import pytest
 
 from benchmarks.answers import Template, plain_template, response_id, stream_blocks, stream_templates
 from benchmarks.book import Book, MissingRowsError, check
+from benchmarks.endurance import EnduranceFigures
+from benchmarks.lag import Lags, figures
 from benchmarks.load import LoadError, read_oha, read_wrk
+from benchmarks.mixed_load import kind_of
+from benchmarks.proxy import ROOT
 
 WRK = """Running 3s test @ http://127.0.0.1:18080
   1 threads and 32 connections
@@ -85,3 +93,32 @@ def test_plain_answer_has_the_length_that_it_announces() -> None:
     assert f"content-length: {len(body)}".encode() in head
     assert json.loads(body)["id"] == response_id(123).decode()
     assert Template.of(b"a resp_@@@@ b").filled(b"X") == b"a X b"
+
+
+def test_mixed_load_has_a_stream_in_ten_and_a_cut_in_a_hundred() -> None:
+    kinds = Counter(kind_of(number) for number in range(1, 1_001))
+    assert kinds == {"plain": 900, "stream": 90, "cut": 10}
+
+
+def test_memory_that_grew_is_told_from_one_that_was_high_all_along() -> None:
+    flat = EnduranceFigures(100, memory=[(n, 200 + n % 3) for n in range(101)])
+    grown = EnduranceFigures(100, memory=[(n, 200 + n) for n in range(101)])
+    assert abs(flat.growth) < 0.01
+    assert grown.growth > 0.3
+
+
+def test_lag_runs_from_the_sample_that_shows_an_event_durable_to_the_one_that_shows_it_folded() -> None:
+    lags, journal = Lags(), UUID(int=1)
+    lags.note("calls", journal, 5, 10, 1.0)
+    lags.note("calls", journal, 5, 20, 2.0)
+    lags.note("calls", journal, 19, 20, 2.1)
+    lags.note("calls", journal, 20, 30, 2.5)
+    lags.note("calls", journal, 30, 30, 2.6)
+    assert lags.ms["calls"] == [pytest.approx(500), pytest.approx(100)]
+    assert figures(lags)["calls"].max_ms == pytest.approx(500)
+
+
+def test_proxy_without_books_knows_what_it_leaves_out() -> None:
+    script = "import benchmarks.without_books as w; w.take_out('nothing')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,115 @@
+"""The proxy with less of its bookkeeping: `python -m benchmarks.without_books journal|nothing ARGUMENTS OF llm`.
+
+The same code, started by the same command line, in which some functions do nothing. `journal`: the same events become
+durable at the same moments, but no secret is looked for, no answer is priced, nothing is counted or logged. `nothing`:
+besides, what is appended is dropped, and nothing is waited for. `cost_of_books` compares them with the whole.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import api.calls
+import llm.booking
+import llm.ending
+import llm.plain
+import llm.relay
+from api.cli.root import main
+from api.metrics.meter import Meter
+from api.observing import CallObserver
+from ledger.journal.journals import Journals
+from ledger.money.cost import Charge
+
+MODES: Final = ("journal", "nothing")
+_NO_CHARGE: Final = Charge("billed")
+_NO_JOURNAL: Final = UUID(int=0)
+
+
+class NoLog:
+    """A call's log that keeps nothing. Implements `llm.record.Record`."""
+
+    journal_id = _NO_JOURNAL
+    keeps_bodies = True
+    has_room = True
+    is_stalled = False
+
+    def __init__(self, call_id: UUID) -> None:
+        self.call_id = call_id
+        self.received_at = datetime.now(UTC)
+
+    def append(
+        self, type_: str, facts: Mapping[str, Any], body: bytes | None = None, *, with_next: bool = False
+    ) -> None:
+        """Drop it."""
+
+    def chunk(self, body: bytes) -> None:
+        """Drop it."""
+
+    async def append_large(self, type_: str, facts: Mapping[str, Any], body: bytes) -> None:
+        """Drop it."""
+
+    async def durable(self) -> None:
+        """Wait for nothing."""
+
+    async def wait_for(self, seconds: float) -> bool:
+        """Wait for nothing."""
+        del seconds
+        return True
+
+    async def wait_for_room(self, seconds: float) -> bool:
+        """Wait for nothing."""
+        del seconds
+        return True
+
+    def close(self) -> None:
+        """Keep nothing of that, either."""
+
+
+def _unmasked(body: bytes, *_others: object, **_named: object) -> tuple[bytes, int]:
+    return body, 0
+
+
+def _same(text: str, *_others: object) -> str:
+    return text
+
+
+def _unpriced(*_others: object, **_named: object) -> Charge:
+    return _NO_CHARGE
+
+
+def _no_log(_journals: Journals, call_id: UUID) -> NoLog:
+    return NoLog(call_id)
+
+
+def _unseen(_observer: object, *_told: object) -> None:
+    return
+
+
+def take_out(mode: str) -> None:
+    """Have this process do without; a name that is no longer there is an error, so that nothing is compared in vain."""
+    changes: list[tuple[object, str, object]] = [
+        (api.calls, "mask_secrets", _unmasked),
+        (api.calls, "mask_query", _same),
+        (api.calls, "mask_text", _same),
+        (llm.plain, "mask_secrets", _unmasked),
+        (llm.relay, "mask_block", _unmasked),
+        (llm.booking, "mask_query", _same),
+        (llm.booking, "mask_text", _same),
+        (llm.ending, "charge_answer", _unpriced),
+        (Meter, "charged", _unseen),
+        (CallObserver, "ended", _unseen),
+    ]
+    if mode == "nothing":
+        changes.append((Journals, "begin_call", _no_log))
+    for owner, name, substitute in changes:
+        getattr(owner, name)
+        setattr(owner, name, substitute)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in MODES:  # noqa: PLR2004 - the program and its first argument
+        sys.exit(f"expected one of {', '.join(MODES)}, then the arguments of llm")
+    take_out(sys.argv.pop(1))
+    main()
