@@ -157,6 +157,8 @@ class AsgiClient:
             own.append(("x-llm-model-id", head.deployment_id))
         if head.cost_usd is not None:
             own.append(("x-llm-response-cost", head.cost_usd))
+        if head.cost_state:
+            own.append(("x-llm-response-cost-state", head.cost_state))
         if self.key_spend is not None:
             own.append(("x-llm-key-spend", self.key_spend))
         overhead_us = self.elapsed_us() - head.upstream_us

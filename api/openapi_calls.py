@@ -12,6 +12,7 @@ _HEADERS: Final = {
         "x-llm-call-id": "The call's id in the book: /ledger/calls/{call_id}.",
         "x-llm-model-id": "The deployment that answered.",
         "x-llm-response-cost": "USD, exact; absent where it is not known, and for a stream.",
+        "x-llm-response-cost-state": "billed, estimated or unknown; absent for a stream.",
         "x-llm-key-spend": "USD that the key has spent.",
         "x-llm-attempted-retries": "Further attempts within the group.",
         "x-llm-attempted-fallbacks": "Further attempts at other groups.",

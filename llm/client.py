@@ -19,6 +19,8 @@ class Head:
     retries: int = 0
     fallbacks: int = 0
     cost_usd: str | None = None
+    #: billed, estimated or unknown; "" where nothing was charged yet.
+    cost_state: str = ""
     upstream_us: int = 0
     extra: Headers = field(default_factory=list)
     #: The error that the engine answers with by itself; None for an upstream's own answer.

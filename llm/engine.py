@@ -290,7 +290,7 @@ class Engine:
             book.settle(attempt, charge)
             raise
         book.ended(attempt, ending, charge)
-        head.cost_usd = cost_header(charge)
+        head.cost_usd, head.cost_state = cost_header(charge), charge.state
         if await book.settled(attempt, charge):
             await self._settle_what_was_read(call, ending)
             await call.client.answer(head, plain.raw)

@@ -6,7 +6,7 @@ What the book holds is looked up through `stored.py`; here nothing is read.
 from typing import Final
 
 from ledger.events import CALL_COMPLETED
-from ledger.money.cost import no_charge
+from ledger.money.cost import Charge, no_charge
 from llm.attempt import Attempt, Call
 from llm.booking import CallBook, cost_header, own_head
 from llm.client import Head
@@ -38,14 +38,14 @@ async def serve_stored(call: Call, book: CallBook, attempt: Attempt, stored: Sto
     if not await book.settled(attempt, charge):
         await call.client.answer(own_head(attempt, LEDGER_UNAVAILABLE), LEDGER_UNAVAILABLE.body())
         return
-    await call.client.answer(_head(attempt, stored, cost_header(charge)), stored.body)
+    await call.client.answer(_head(attempt, stored, charge), stored.body)
 
 
-def _head(attempt: Attempt, stored: StoredAnswer, cost_usd: str | None) -> Head:
+def _head(attempt: Attempt, stored: StoredAnswer, charge: Charge) -> Head:
     head = own_head(attempt, None)
     head.status = _OK
     head.headers = [("content-type", stored.content_type), ("x-llm-served-from", "book")]
     if stored.is_masked:
         head.headers.append(("x-llm-replay", "masked"))
-    head.cost_usd = cost_usd
+    head.cost_usd, head.cost_state = cost_header(charge), charge.state
     return head

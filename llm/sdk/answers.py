@@ -5,6 +5,7 @@ Loads the `openai` package; `calling.py` makes these.
 
 import atexit
 from collections.abc import AsyncIterator, Iterator
+from copy import copy
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, Final, Generic, NoReturn, Self, TypeVar, cast
@@ -191,8 +192,11 @@ def _let_go_of_streams() -> None:
 
 
 def _again(carried: OpenAIResponse) -> Response:
-    values: dict[str, Any] = carried.to_dict()
-    return Response.construct(None, **values)
+    """Return the same Response as our type: its very parts, since to write and read it again could lose some."""
+    made = Response.__new__(Response)
+    for name in ("__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__"):
+        object.__setattr__(made, name, copy(getattr(carried, name)))
+    return made
 
 
 def _broken_off(request: Any) -> NoReturn:

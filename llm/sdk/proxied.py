@@ -86,11 +86,10 @@ async def _read(answer: UpstreamAnswer) -> bytes:
 
 
 def _cost_of_headers(answer: UpstreamAnswer) -> Cost | None:
-    """Return what a plain answer says that it cost; a proxy that names no cost does not know it."""
-    if not header_rules.find(answer.headers, "x-llm-call-id"):
-        return None
+    """Return what a plain answer says that it cost; None where it says nothing, as an answer of the proxy's own."""
     usd = _decimal(header_rules.find(answer.headers, "x-llm-response-cost"))
-    return Cost(None, "unknown") if usd is None else Cost(usd, "billed")
+    state = header_rules.find(answer.headers, "x-llm-response-cost-state")
+    return Cost(usd, state) if state else None
 
 
 async def _ask(call_id: str, plan: Plan, upstream: Upstream, headers: Headers) -> Cost | None:

@@ -169,6 +169,8 @@ def _stamped(exchange: Exchange, headers: Headers) -> Headers:
         ]
     if head.cost_usd is not None:
         own.append(("x-llm-response-cost", head.cost_usd))
+    if head.cost_state:
+        own.append(("x-llm-response-cost-state", head.cost_state))
     return [*headers, *own]
 
 

@@ -56,4 +56,5 @@ def ended(process: subprocess.Popen[str], timeout_s: float = 60.0) -> str:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two objects of the package say the same, unknown fields and types included."""
-    return one.to_dict() == other.to_dict() and repr(one).partition("(")[2] == repr(other).partition("(")[2]
+    dumps = [each.to_dict(warnings=False) for each in (one, other)]
+    return dumps[0] == dumps[1] and repr(one).partition("(")[2] == repr(other).partition("(")[2]
