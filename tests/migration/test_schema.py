@@ -15,9 +15,9 @@ from ledger.postgres.migrate import head, upgrade
 
 ROOT = Path(__file__).parents[2]
 VIEWS = (
-    "attempts", "audit_reads", "calls", "chunks", "cost_line_items", "costs", "events", "keys", "ledger_health",
-    "line_items_daily",
-    "prices", "spend_by_end_user", "spend_by_key", "spend_by_tag", "spend_daily", "spend_hourly", "teams",
+    "attempts", "audit_reads", "calls", "chunks", "cost_line_items", "costs", "events", "journals", "keys",
+    "ledger_health", "line_items_daily", "prices", "spend_by_end_user", "spend_by_key", "spend_by_tag", "spend_daily",
+    "spend_hourly", "teams",
 )  # fmt: skip
 
 #: What Postgres 15 does not have.
