@@ -16,6 +16,7 @@ from llm.request import ClientRequest
 from llm.router import Kind
 from llm.stored import StoredAnswers
 from llm.terminal import TerminalEvent
+from llm.upstream import UpstreamAnswer
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +69,9 @@ class Attempt:
     http_status: int | None = None
     chunks: int = 0
     answer_bytes: int = 0
+    #: The head of the answer, once it is there, and of a plain one what has come of its body.
+    answer: UpstreamAnswer | None = None
+    pieces: list[bytes] = field(default_factory=list)
     first_chunk_us: int | None = None
     terminal: TerminalEvent | None = None
     is_cut: bool = False

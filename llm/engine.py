@@ -16,7 +16,6 @@ from ledger.errors import FencedError
 from ledger.events import CALL_CANCELLED, CALL_FAILED, CALL_TRUNCATED, CLIENT_DISCONNECTED
 from ledger.money.book import PriceBook
 from ledger.money.cost import Charge, unknown_cost
-from llm import headers as header_rules
 from llm.attempt import Attempt, Call
 from llm.booking import CallBook, cost_header, head_of, own_head
 from llm.ending import Ending, Pricing, of_failure, of_plain, of_stream
@@ -27,22 +26,22 @@ from llm.errors import (
     SHUTTING_DOWN,
     STREAM_CUT,
     ApiError,
+    key_refused,
     upstream_failed,
 )
 from llm.estimates import estimate_attempt
 from llm.from_book import serve_stored, stored_answer
 from llm.outcome import NOBODY, Observer
 from llm.outgoing import outgoing_request
-from llm.plain import PlainAnswer, read_plain, record_body
+from llm.plain import PlainAnswer, read_plain, record_body, record_part
 from llm.record import Bookkeeper
-from llm.relay import RelaySettings, StreamRelay
+from llm.relay import RelaySettings, StreamRelay, is_event_stream
 from llm.retrying import after_answer, after_failure, pause_s
 from llm.router import Choice, Router
-from llm.upstream import Upstream, UpstreamAnswer, UpstreamError, UpstreamRequest
+from llm.upstream import Upstream, UpstreamError, UpstreamRequest
 
 logger = logging.getLogger(__name__)
 
-_SUCCESS: Final = range(200, 300)
 _STOPPED: Final = {
     "client_left": "the client left, and the configuration says to cancel then",
     "drain_timeout": "the client left, and the upstream did not end its answer in time",
@@ -63,6 +62,8 @@ class EngineSettings:
     admission_wait_s: float = 5.0
     cancel_on_disconnect: bool = False
     drain_timeout_s: float = 600.0
+    #: The upstream's keys are not the client's: that one is refused is said as a fault of this proxy.
+    keeps_upstream_keys: bool = False
 
 
 class Engine:
@@ -252,8 +253,9 @@ class Engine:
                 # The client is cut; the answer is read all the same, for what it cost.
                 relay.is_fenced = attempt.is_cut_off = True
                 await self._cut(call)
-            if not _is_event_stream(answer):
-                return await read_plain(answer, self.settings.relay.max_answer_bytes)
+            if not is_event_stream(answer):
+                attempt.answer = answer
+                return await read_plain(answer, self.settings.relay.max_answer_bytes, attempt.pieces)
             relay.has_begun = True
             if not relay.is_fenced:
                 await call.client.start(head_of(attempt, answer))
@@ -289,13 +291,19 @@ class Engine:
         except FencedError:
             book.settle(attempt, charge)
             raise
-        book.ended(attempt, ending, charge)
+        own = key_refused(plain.answer.status) if self.settings.keeps_upstream_keys else None
+        if own is not None:
+            attempt.http_status = own.status
+        book.ended(attempt, ending, charge, own)
         head.cost_usd, head.cost_state = cost_header(charge), charge.state
-        if await book.settled(attempt, charge):
+        if not await book.settled(attempt, charge):
+            own = ANSWER_UNRECORDED
+        else:
             await self._settle_what_was_read(call, ending)
+        if own is None:
             await call.client.answer(head, plain.raw)
         else:
-            await call.client.answer(own_head(attempt, ANSWER_UNRECORDED), ANSWER_UNRECORDED.body())
+            await call.client.answer(own_head(attempt, own), own.body())
 
     async def _end_stream(self, call: Call, book: CallBook, attempt: Attempt, relay: StreamRelay) -> None:
         ending = of_stream(attempt.terminal, attempt.is_cut, attempt.pricing)
@@ -335,6 +343,11 @@ class Engine:
         if failure is None:
             failure = UpstreamError(attempt.stopped_by, _STOPPED[attempt.stopped_by], sent=True)
         charge = of_failure(failure.message, attempt.pricing, sent=failure.sent)
+        try:
+            await record_part(call.record, attempt)
+        except FencedError:
+            book.settle(attempt, charge)
+            raise
         book.failed(attempt, failure.reason, failure.message, sent=failure.sent)
         further = after_failure(failure, rest) if self._may_go_on(call) and not attempt.stopped_by else ()
         if further:
@@ -384,9 +397,3 @@ def _nobody_cares() -> None:
 
 def _nothing_known(attempt: Attempt) -> Charge:
     return unknown_cost("nothing is known of its cost", request=attempt.pricing.request)
-
-
-def _is_event_stream(answer: UpstreamAnswer) -> bool:
-    """Tell whether an answer is to be relayed chunk by chunk."""
-    kind = header_rules.find(answer.headers, "content-type").lower()
-    return answer.status in _SUCCESS and kind.startswith("text/event-stream")

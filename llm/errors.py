@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 _UNAUTHORIZED = 401
+_KEY_STATUSES = frozenset({401, 403})
 _STATUS_OF_REASON = {"timeout": 504}
 
 
@@ -52,6 +53,20 @@ def upstream_failed(reason: str, message: str) -> ApiError:
     """Return the answer to a client whose upstream gave none."""
     status = _STATUS_OF_REASON.get(reason, 502)
     return ApiError(status, f"The upstream did not answer: {message}.", "server_error", f"upstream_{reason}")
+
+
+def key_refused(status: int) -> ApiError | None:
+    """Return the answer to a client whose upstream refused the proxy's own key; None for every other status.
+
+    Passed on as it is, it would tell the client that its key is wrong.
+    """
+    if status not in _KEY_STATUSES:
+        return None
+    message = (
+        f"The upstream refused the key that this proxy is configured with (HTTP {status}). Your own key is not at "
+        "fault; tell whoever runs the proxy."
+    )
+    return ApiError(502, message, "server_error", "upstream_key_refused", should_retry=False)
 
 
 LEDGER_UNAVAILABLE = ApiError(

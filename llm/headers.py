@@ -72,10 +72,15 @@ def to_client(headers: Iterable[tuple[str, str]]) -> Headers:
         item.strip().lower() for name, value in headers if name.lower() == "connection" for item in value.split(",")
     }
     return [
-        (lower, value)
+        (lower, value if value.isprintable() else _printable(value))
         for name, value in headers
         if (lower := name.lower()) not in _NOT_TO_CLIENT and lower not in named and not lower.startswith(_OURS)
     ]
+
+
+def _printable(value: str) -> str:
+    """Return a header's value without control characters, which no server may send (RFC 9110, 5.5)."""
+    return "".join(letter for letter in value if letter == "\t" or not (letter < " " or letter == "\x7f"))
 
 
 def of_request(headers: Iterable[tuple[str, str]]) -> list[list[str]]:

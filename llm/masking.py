@@ -106,6 +106,11 @@ def _without_key(body: bytes, masked: int, key: str) -> tuple[bytes, int]:
     return body.replace(spelt, MASKED.encode()), masked + body.count(spelt)
 
 
+def may_hold_secret(text: bytes, key: str = "") -> bool:
+    """Tell whether bytes that cannot be read as JSON, such as a part of it, may hold what would have to be masked."""
+    return _may_hold_secret(text) or (len(key) >= KEY_CHARS_MIN and key.encode() in text)
+
+
 def _may_hold_secret(text: bytes) -> bool:
     """Whether a key of `_IN_TOOL` may occur, in plain letters or escaped; asked of every block, hence unrolled.
 

@@ -28,6 +28,7 @@ from llm.upstream import UpstreamAnswer, UpstreamError
 BLOCK_BYTES_MAX: Final = 16 * 1024 * 1024
 #: How long the upstream may keep a stream open after its terminal event.
 LINGER_S: Final = 1.0
+_SUCCESS: Final = range(200, 300)
 _NAME_BYTES_MAX: Final = 96
 _HEAD_BLOCKS: Final = 3
 _ESTIMATE_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -211,6 +212,11 @@ class StreamRelay:
             await self._forward(piece)
         else:
             attempt.held.append(piece)
+
+
+def is_event_stream(answer: UpstreamAnswer) -> bool:
+    """Tell whether an answer is to be relayed chunk by chunk."""
+    return answer.status in _SUCCESS and find(answer.headers, "content-type").lower().startswith("text/event-stream")
 
 
 def is_coded(coding: str) -> bool:

@@ -17,6 +17,8 @@ from llm.upstream import Headers, UpstreamAnswer, UpstreamError, UpstreamRequest
 CONNECT_TIMEOUT_S: Final = 10.0
 #: Idle connections are given up before common upstreams and their gateways do, so that a request meets a live one.
 KEEPALIVE_S: Final = 20.0
+#: What may end an exchange; 101 and statuses that nobody defines cannot be passed on.
+_STATUSES: Final = range(200, 600)
 CONNECTIONS_MAX: Final = 2_000
 _HEADER_BYTES_MAX: Final = 65_536
 _READ_BUFFER_BYTES: Final = 256 * 1024
@@ -46,6 +48,13 @@ class _Answer:
             self._response.release()
         else:
             self._response.close()
+
+
+def _checked(response: aiohttp.ClientResponse) -> _Answer:
+    if response.status in _STATUSES:
+        return _Answer(response)
+    response.close()
+    raise UpstreamError("protocol", f"the upstream answered with the status {response.status}", sent=True)
 
 
 def _payload(body: bytes) -> bytes | BytesIO | None:
@@ -122,7 +131,7 @@ class HttpUpstream:
             raise UpstreamError("disconnected", message, sent=True) from error
         except (aiohttp.ClientError, ValueError) as error:
             raise UpstreamError("protocol", "the upstream's answer is not HTTP", sent=True) from error
-        return _Answer(response)
+        return _checked(response)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -55,6 +55,8 @@ CASES = [
     Case("cr", chunks=BLOCKS),
     Case("mixed_line_ends", chunks=BLOCKS),
     Case("big_block", chunks=BLOCKS + 1),
+    Case("two_terminals", "call.failed", "unknown", code="server_error"),
+    Case("json_called_stream", "call.truncated", "estimated", code="truncated"),
 ]
 
 

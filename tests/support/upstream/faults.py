@@ -21,6 +21,7 @@ from tests.support.upstream.generated import (
     wished_blocks,
     wished_text,
 )
+from tests.support.upstream.oddities import ODDITIES
 from tests.support.upstream.refusals import REFUSALS
 from tests.support.upstream.requests import Received
 from tests.support.upstream.steps import Answer, AwaitGate, Close, Pause, Reset, StayOpen, Step, Write
@@ -210,4 +211,5 @@ SCRIPTS: dict[str, Script] = {
     "gzip_broken": _encoded("gzip", lambda body: gzip.compress(body)[:-20] + b"\0" * 20),
     **STREAM_SCRIPTS,
     **REFUSALS,
+    **ODDITIES,
 }
