@@ -4,8 +4,6 @@ The routes' counterpart is `api/audit.py`, which this uses.
 """
 
 import asyncio
-import os
-import pwd
 from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
@@ -14,6 +12,7 @@ import asyncpg
 import click
 
 from api.audit import note_reads
+from api.cli.administering import command_actor
 from api.errors import ApiFailure
 from api.version import VERSION
 from ledger.journal.identity import writer_identity
@@ -34,17 +33,9 @@ async def note_command(url: str, calls: Mapping[UUID, Reception], *, shown: str,
     try:
         await journals.open()
         try:
-            await note_reads(journals, f"cli:{_user()}", calls, shown=shown, through=through)
+            await note_reads(journals, command_actor().key_id, calls, shown=shown, through=through)
         finally:
             await asyncio.shield(journals.close(_SEAL_TIMEOUT_S))
     except (ApiFailure, *CONNECTION_LOST, asyncpg.PostgresError) as error:
         message = f"that this is read could not be recorded, so it is not shown: {error}"
         raise click.ClickException(message) from error
-
-
-def _user() -> str:
-    """Return the name of the user that runs the command, as the system knows it, not as the environment says it."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"

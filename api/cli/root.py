@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from api.cli.keys import keys_group
 from api.cli.ledger import ledger_group
 from api.version import VERSION
 
@@ -34,3 +35,4 @@ def main(
 
 
 main.add_command(ledger_group, "ledger")
+main.add_command(keys_group, "keys")

@@ -140,7 +140,7 @@ def _check_known(name: str, value: Any, beside: set[str]) -> Any:
                 param=name,
                 code="unsupported_parameter",
             )
-    elif name not in (known := {*_READERS, *_SAME, *beside}):
+    elif name not in (known := {*KEY_VALUES, *_ENDS, *_SAME, *beside}):
         raise unknown_field(name, known, _SAME)
     return value
 
@@ -162,8 +162,11 @@ def _state(fields: dict[str, Any], now: datetime) -> dict[str, Any]:
         raise bad_request("duration and expires both say when the key ends; keep one.", param="expires")
     state: dict[str, Any] = {}
     for name in sorted(fields, key=lambda name: fields[name] is not None):
-        value, kept_as = fields[name], "expires_at" if name in {"duration", "expires"} else name
-        state[kept_as] = DEFAULTS[kept_as] if value is None else _READERS[name](value, name, now)
+        value, kept_as = fields[name], "expires_at" if name in _ENDS else name
+        if value is None:
+            state[kept_as] = DEFAULTS[kept_as]
+        else:
+            state[kept_as] = _expires(value, name, now) if name in _ENDS else KEY_VALUES[name](value, name)
     return state
 
 
@@ -241,20 +244,15 @@ def _expires(value: Any, param: str, now: datetime) -> str:
     return rfc3339(expires_at)
 
 
-def _plain(read: Callable[[Any, str], Any]) -> Callable[[Any, str, datetime], Any]:
-    return lambda value, param, _now: read(value, param)
-
-
-#: Fields that a key has, each with what reads its value.
-_READERS: Final[dict[str, Callable[[Any, str, datetime], Any]]] = {
-    **{name: _plain(read_name) for name in ("key_alias", "org", "team", "user", "end_user")},
-    "models": _plain(_models),
-    "tags": _plain(read_tags),
-    "metadata": _plain(read_metadata),
-    "duration": _expires,
-    "expires": _expires,
-    "blocked": _plain(read_flag),
-    "allowed_routes": _plain(_routes),
-    "permissions": _plain(_permissions),
-    "store_bodies": _plain(_store_bodies),
+#: Readers of values that do not depend on the time, by field; `litellm_keys.py` uses them, too.
+KEY_VALUES: Final[dict[str, Callable[[Any, str], Any]]] = {
+    **dict.fromkeys(("key_alias", "org", "team", "user", "end_user"), read_name),
+    "models": _models,
+    "tags": read_tags,
+    "metadata": read_metadata,
+    "blocked": read_flag,
+    "allowed_routes": _routes,
+    "permissions": _permissions,
+    "store_bodies": _store_bodies,
 }
+_ENDS: Final = frozenset({"duration", "expires"})

@@ -1,12 +1,14 @@
-"""Runs `llm ledger ...` for tests: inside the test's process, or as a process of its own."""
+"""Runs `llm ledger ...` and `llm keys ...` for tests: inside the test's process, or as a process of its own."""
 
 import asyncio
 import os
 import subprocess
 import sys
 
+from click import Group
 from click.testing import CliRunner, Result
 
+from api.cli.keys import keys_group
 from api.cli.ledger import ledger_group
 
 _OURS = ("DATABASE_URL", "LLM_OWNER_DATABASE_URL", "LLM_DATA_DIR")
@@ -14,8 +16,17 @@ _OURS = ("DATABASE_URL", "LLM_OWNER_DATABASE_URL", "LLM_DATA_DIR")
 
 async def ledger(*arguments: str, url: str | None = None, **environ: str) -> Result:
     """Run a command on the book at `url`; in a thread, since it has an event loop of its own."""
+    return await _invoke(ledger_group, arguments, url, environ)
+
+
+async def keys(*arguments: str, url: str | None = None, **environ: str) -> Result:
+    """Run `llm keys ...`, as `ledger`."""
+    return await _invoke(keys_group, arguments, url, environ)
+
+
+async def _invoke(group: Group, arguments: tuple[str, ...], url: str | None, environ: dict[str, str]) -> Result:
     given = {**dict.fromkeys(_OURS), **environ, **({} if url is None else {"DATABASE_URL": url})}
-    result = await asyncio.to_thread(CliRunner().invoke, ledger_group, list(arguments), env=given)
+    result = await asyncio.to_thread(CliRunner().invoke, group, list(arguments), env=given)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
