@@ -50,7 +50,13 @@ WITH drawn AS MATERIALIZED (
 ), costed AS MATERIALIZED (
     SELECT *, jsonb_build_object(
             'attempt', 1, 'revision', 1, 'final', true, 'calls', 1, 'state', state, 'reason', NULL,
-            'items', '[]'::jsonb,
+            'items', CASE WHEN fate IN (1, 2, 5) THEN '[]'::jsonb ELSE jsonb_build_array(
+                jsonb_build_object('meter', 'input_uncached', 'quantity', tokens - tokens / 3, 'unit_price_usd',
+                    '0.0000025', 'amount_usd', ((tokens - tokens / 3) * 0.0000025)::text),
+                jsonb_build_object('meter', 'input_cached', 'quantity', tokens / 3, 'unit_price_usd', '0.0000025',
+                    'amount_usd', (tokens / 3 * 0.0000025)::text),
+                jsonb_build_object('meter', 'output', 'quantity', 40, 'unit_price_usd', '0.00001',
+                    'amount_usd', '0.0004')) END,
             'usage', CASE WHEN fate IN (1, 2, 5) THEN NULL ELSE jsonb_build_object('input_tokens', tokens,
                 'cached_tokens', tokens / 3, 'cache_write_tokens', 0, 'output_tokens', 40, 'reasoning_tokens', 10) END,
             'price_id', NULL, 'priced_model', NULL, 'tier', served, 'requested_tier', '', 'unknown', (fate = 5)::int,
@@ -84,7 +90,8 @@ FROM costed CROSS JOIN LATERAL (VALUES
         'delivered', status = 'completed', 'error', NULL) END),
     (5, 'cost.recorded', CASE WHEN status <> 'rejected' THEN cost END),
     (6, 'cost.corrected', CASE WHEN fate = 4 THEN cost || jsonb_build_object('revision', 2, 'calls', 0,
-        'state', 'billed', 'reason', 'settled', 'usage', NULL, 'billed_usd', usd, 'estimated_usd', '-' || usd) END)
+        'state', 'billed', 'reason', 'settled', 'usage', NULL, 'items', '[]'::jsonb, 'billed_usd', usd,
+        'estimated_usd', '-' || usd) END)
 ) AS e (place, type, facts) WHERE facts IS NOT NULL
 """
 _SEAL = """

@@ -4,17 +4,18 @@ Minutes come from the log of calls, hours and days from the projection `spend`, 
 up the same costs. What the dimensions are called over there is for `api/routes/organization.py` to say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import ARRAY, ColumnElement, FromClause, Text, and_, cast, extract, func, or_, select
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger.reports.tables import CALLS, LINE_ITEMS, SPEND, TOKENS
+from ledger.reports.sums import Book, Question, groups_of
+from ledger.reports.tables import CALLS, LINE_ITEMS, TOKENS
 
 Dimension = Literal["team", "user_id", "key_id", "model", "tier", "end_user"]
 
@@ -23,6 +24,15 @@ HOUR_S: Final = 3_600
 DAY_S: Final = 86_400
 
 _SUMS: Final = ("calls", *TOKENS, "billed_usd", "estimated_usd", "unknown_costs")
+#: `spend`, by hour or rolled up.
+_SPEND: Final = Book(
+    prefix="spend",
+    table="spend",
+    at="hour",
+    sums={name: name for name in ("calls", *TOKENS, "billed_usd", "estimated_usd", "unknown_calls")},
+    where="true",
+    order="sum(billed_usd) + sum(estimated_usd) DESC",
+)
 
 
 class TooManyGroupsError(Exception):
@@ -105,15 +115,41 @@ async def sums_by_bucket(
     Raises:
         TooManyGroupsError: the first bucket has more groups than that.
     """
-    table, time, sums = _minutes() if span.width_s < HOUR_S else _hours()
+    if span.width_s >= HOUR_S:
+        return await _from_spend(connection, span, group_by, only, groups_max)
+    table, time, sums = _minutes()
     conditions = [*_within(time, _moment(span.start), _moment(span.end)), *_conditions(table, only)]
     rows = await _read(connection, (table, time, sums), span, group_by, conditions, groups_max)
-    rows, end = _complete(rows, span, groups_max)
     width = 1 + len(group_by)
     found = [
         Sums(int(row[0]), dict(zip(group_by, row[1:width], strict=True)), **_exact(_SUMS, row[width:])) for row in rows
     ]
-    return found, end
+    return _complete(found, span, groups_max)
+
+
+async def _from_spend(
+    connection: AsyncConnection, span: Span, group_by: Sequence[Dimension], only: Only, groups_max: int
+) -> tuple[list[Sums], int]:
+    """Hours and days: rollups where they are current, else the rows."""
+    filters: dict[str, tuple[str, ...]] = {name: values for name, values in only.names.items() if values}
+    if only.tags:
+        filters["tag"] = only.tags
+    if only.scope is not None:
+        keys = filters.get("key_id", (only.scope,))
+        filters["key_id"] = (only.scope,) if only.scope in keys else ()
+    interval = "day" if span.width_s == DAY_S else "hour"
+    question = Question(_moment(span.start), _moment(span.end), tuple(group_by), interval, filters)
+    answers = await groups_of(connection, _SPEND, question, limit=groups_max + 1)
+    found = [
+        Sums(
+            int(answer.bucket.timestamp()),
+            dict(zip(group_by, answer.names, strict=True)),
+            **_exact(_SUMS, answer.sums.values()),
+        )
+        for answer in answers
+        if answer.bucket is not None
+    ]
+    return _complete(found, span, groups_max)
 
 
 async def line_items_by_bucket(
@@ -150,21 +186,16 @@ async def line_items_by_bucket(
         )
     sums = {name: func.sum(LINE_ITEMS.c[name]) for name in ("quantity", "amount_usd", "unknown_costs")}
     rows = await _read(connection, (LINE_ITEMS, LINE_ITEMS.c.day, sums), span, group_by, conditions, groups_max)
-    rows, end = _complete(rows, span, groups_max)
     width = 1 + len(group_by)
     found = [
         ItemSums(int(row[0]), dict(zip(group_by, row[1:width], strict=True)), **_exact(tuple(sums), row[width:]))
         for row in rows
     ]
-    return found, end
+    return _complete(found, span, groups_max)
 
 
+Found = TypeVar("Found", Sums, ItemSums)
 _Source = tuple[FromClause, ColumnElement[Any], Mapping[str, ColumnElement[Any]]]
-
-
-def _hours() -> _Source:
-    sums = {name: func.sum(SPEND.c[name]) for name in ("calls", *TOKENS, "billed_usd", "estimated_usd")}
-    return SPEND, SPEND.c.hour, {**sums, "unknown_costs": func.sum(SPEND.c.unknown_calls)}
 
 
 def _minutes() -> _Source:
@@ -217,18 +248,18 @@ def _conditions(table: FromClause, only: Only) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _complete(rows: list[Any], span: Span, groups_max: int) -> tuple[list[Any], int]:
+def _complete(found: list[Found], span: Span, groups_max: int) -> tuple[list[Found], int]:
     """Leave out a bucket that was cut off, and say where the whole ones end."""
-    if len(rows) <= groups_max:
-        return rows, span.end
-    cut = int(rows[-1][0])
-    whole = [row for row in rows if int(row[0]) < cut]
+    if len(found) <= groups_max:
+        return found, span.end
+    cut = found[-1].bucket
+    whole = [sums for sums in found if sums.bucket < cut]
     if not whole:
         raise TooManyGroupsError
     return whole, cut
 
 
-def _exact(names: Sequence[str], values: Any) -> dict[str, Any]:
+def _exact(names: Sequence[str], values: Iterable[Any]) -> dict[str, Any]:
     """Sums of bigint come back as numeric."""
     return {
         name: Decimal(value) if name.endswith("_usd") else int(value) for name, value in zip(names, values, strict=True)

@@ -70,8 +70,8 @@ async def make_wide_book(url: str) -> Book:
 
 
 def _add_administration(book: Book) -> None:
-    """Add what a random book may lack: a key that nobody uses, somebody who read a body, a latest call that is whole."""
-    journal = max(book.skew, key=lambda journal: book.skew[journal])
+    """Add what a random book may lack: an unused key, somebody who read a body, a latest call that is whole."""
+    journal = max(set(book.events) - book.sealed)
     book.now += timedelta(minutes=5)
     call = book.receive(journal)
     call.steps = ["start", "answer", "chunk", "chunk", "end:completed"]
