@@ -206,7 +206,8 @@ def _read_prices(params: Table, info: Table | None) -> Mapping[str, str]:
             text = None if table is None else table.read(key, _PRICE_EXPECTED, _price, None)
             if text is not None:
                 prices.setdefault(key, text)
-    missing = [key for key in ("input_cost_per_token", "output_cost_per_token") if key not in prices]
+    given = {key for table in (params, info) if table is not None for key in CONFIG_KEYS if table.entry(key)}
+    missing = [key for key in ("input_cost_per_token", "output_cost_per_token") if key not in given]
     if prices and missing:
         params.mistake(missing[0], f"expected beside {', '.join(sorted(prices))}: a price needs both input and output")
     return MappingProxyType(prices)

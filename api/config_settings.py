@@ -196,6 +196,8 @@ def _read_fallbacks(table: Table, names: Collection[str], findings: Findings) ->
             if name in found:
                 findings.mistake(targets.line, targets.path, f"fallbacks of {name!r:.60} are given twice; keep one")
             found[name] = _names_in(targets, names, findings)
+            if name in found[name]:
+                findings.mistake(targets.line, targets.path, f"expected other models than {name!r:.60} itself")
     return found
 
 

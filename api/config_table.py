@@ -148,10 +148,15 @@ def read_entry(entry: Entry, expected: str, parse: Callable[[str], T], default: 
         return parse(text)
     except (ValueError, KeyError):
         # What a variable holds is never shown, only its name as it stands in the file; nor is a secret in the file.
-        secret = entry.path.endswith(_SECRETS) or not isinstance(entry.node, yaml.ScalarNode)
-        shown = "something else (not shown)" if secret else repr(entry.node.value[:60])
+        shown = "something else (not shown)" if _is_secret(entry) else repr(entry.node.value[:60])
         findings.mistake(entry.line, entry.path, f"expected {expected}, found {shown}")
         return default
+
+
+def _is_secret(entry: Entry) -> bool:
+    """Tell whether an entry may hold a secret: by its name, or as a URL with a password in it."""
+    value = entry.node.value
+    return entry.path.endswith(_SECRETS) or not isinstance(value, str) or ("://" in value and "@" in value)
 
 
 def _not_empty(text: str) -> str:

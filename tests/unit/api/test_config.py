@@ -148,7 +148,7 @@ def test_parse_of_a_wrong_model_says_what_was_expected(entry: str, expected: str
             "router_settings: {fallbacks: [{m: [{model: m}]}]}",
             "expected a model_name of the model_list, found a mapping",
         ),
-        ("router_settings: {fallbacks: [{m: [m]}, {m: [m]}]}", "are given twice"),
+        ("router_settings: {fallbacks: [{m: []}, {m: []}]}", "are given twice"),
         ("llm_settings: {default_fallbacks: [x]}", "default_fallbacks[0]: expected a model_name"),
         ("llm_settings: {}\nlitellm_settings: {}", "means the same as llm_settings"),
         ("router_setting: {}", "c.yaml:4: router_setting: unknown key; did you mean router_settings?"),
@@ -238,6 +238,7 @@ def test_parse_of_all_settings_reads_each() -> None:
             "{model: openai/gpt-4o}",
             "{model: openai/a/b, weight: 2.5, rpm: 1_000, tpm: 5, order: 1, timeout: 30s, stream_timeout: 500ms}",
         )
+        + "  - {model_name: n, llm_params: {model: openai/n}}\n"
         + """
 general_settings:
   master_key: os.environ/KEY
@@ -252,11 +253,11 @@ general_settings:
   buffer_bytes: 32MiB
   journal_max_age_s: 1h
 router_settings:
-  {num_retries: 1, retry_after: 2, fallbacks: [{m: [m]}], max_fallbacks: 3, routing_strategy: simple-shuffle}
+  {num_retries: 1, retry_after: 2, fallbacks: [{m: [n]}], max_fallbacks: 3, routing_strategy: simple-shuffle}
 litellm_settings: {num_retries: 7, request_timeout: 60, default_fallbacks: [m]}
 """
     )
-    [model] = config.model_list
+    [model, _] = config.model_list
     assert (model.upstream_model, model.weight, model.rpm, model.tpm, model.order) == ("a/b", 2.5, 1000, 5, 1)
     assert (model.timeout_s, model.stream_timeout_s) == (30.0, 0.5)
     general = config.general
@@ -270,7 +271,7 @@ litellm_settings: {num_retries: 7, request_timeout: 60, default_fallbacks: [m]}
     assert (general.buffer_bytes, general.call_buffer_bytes, general.journal_max_age_s) == (32 << 20, 8 << 20, 3600.0)
     router = config.router
     assert (router.num_retries, router.retry_after_s, router.max_fallbacks) == (1, 2.0, 3)
-    assert (dict(router.fallbacks), router.default_fallbacks) == ({"m": ("m",)}, ("m",))
+    assert (dict(router.fallbacks), router.default_fallbacks) == ({"m": ("n",)}, ("m",))
     assert config.llm.request_timeout_s == 60.0
     assert config.warnings == ()
     for secret in ("sk-other", "u:p@h", "sk-from-environment"):
