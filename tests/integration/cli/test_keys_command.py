@@ -82,7 +82,7 @@ ROWS: list[dict[str, str]] = [
     {"key_alias": "web"},
     {"models": "{all-team-models}"},
 ]  # fmt: skip
-COLUMNS = ("token", "key_name", "key_alias", "spend", "expires", "models", "user_id", "team_id", "organization_id",
+COLUMNS: tuple[str, ...] = ("token", "key_name", "key_alias", "spend", "expires", "models", "user_id", "team_id", "organization_id",
            "metadata", "blocked", "created_at", "max_budget", "permissions", "aliases", "model_max_budget")  # fmt: skip
 
 
