@@ -11,8 +11,8 @@ from llm.errors import ApiError
 
 SERVED = (
     "POST /responses and what lies below it (also under /v1 and /openai/v1), /models, /health/*, /key/*, /spend/*, "
-    "/global/spend/report, /customer/info, /organization/usage/completions, /organization/costs, "
-    "/ledger/calls/*, /metrics"
+    "/global/*, /customer/*, /{user,team,organization,tag,customer}/daily/activity, /organization/usage/completions, "
+    "/organization/costs, /ledger/calls/*, /metrics"
 )
 
 _PATH_CHARS_MAX: Final = 200

@@ -83,6 +83,16 @@ class ChunkSums(Shape):
     last_after_us: int | None
 
 
+class NumberedLog(Shape):
+    """One of the numbered pages of the log."""
+
+    data: list[LogRow]
+    total: Count
+    page: Count
+    page_size: Count
+    total_pages: Count
+
+
 class CallStory(Shape):
     """What the book says of a call."""
 

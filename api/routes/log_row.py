@@ -2,9 +2,10 @@
 
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from ledger.money.exact import plain
+from ledger.reports.tables import CALLS
 
 
 def shown_call(row: dict[str, Any]) -> dict[str, Any]:
@@ -60,3 +61,10 @@ def _usage(row: dict[str, Any]) -> dict[str, Any] | None:
         "output_tokens": row["output_tokens"],
         "output_tokens_details": {"reasoning_tokens": row["reasoning_tokens"]},
     }
+
+
+#: The columns of a table of calls: the values of a row that are single ones.
+LOG_COLUMNS: Final = (
+    *(column.name if column.name != "unknown" else "unknown_costs" for column in CALLS.c),
+    "spend", "total_tokens",
+)  # fmt: skip

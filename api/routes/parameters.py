@@ -4,9 +4,11 @@ A misspelt filter that is passed over would answer with somebody else's numbers.
 once; the declaration reads requests and describes itself in OpenAPI.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from api.routes.times import read_moment
 
 _CHARS_MAX: Final = 2_000
 _DIGITS_MAX: Final = 18
+_AMOUNT: Final = re.compile(r"\d{1,12}(\.\d{1,12})?", re.ASCII)
 _VALUES_MAX: Final = 100
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
@@ -147,6 +150,19 @@ class Given:
         if not (digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS_MAX and least <= int(text) <= most):
             raise bad_request(f"{name} must be an integer from {least} to {most}: got {text[:60]!r}.", param=name)
         return int(text)
+
+    def amount(self, name: str) -> Decimal | None:
+        """Return an amount in USD, at least 0.
+
+        Raises:
+            ApiFailure: 400.
+        """
+        text = self._values.get(name)
+        if text is None:
+            return None
+        if not _AMOUNT.fullmatch(text):
+            raise bad_request(f"{name} must be an amount such as 0.25: got {text[:60]!r}.", param=name)
+        return Decimal(text)
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Return true or false.

@@ -3,9 +3,12 @@
 Reports read in one snapshot: the statements of one answer see the same book, so that sums and their parts agree.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Final, Literal
+from weakref import WeakKeyDictionary
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -23,9 +26,64 @@ _CANCELLED: Final = "57014"
 _AWAY: Final = ("08", "53", "57")
 
 
-def snapshot(reads: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
-    """Give a read-only connection that sees one state of the book; raises as `reading`."""
-    return reading(reads, "REPEATABLE READ")
+#: Reports at once, of the pool's six connections: the others are for what administration looks up.
+REPORTS_MAX: Final = 4
+#: Of these, tables that are streamed, which take as long as their reader likes.
+STREAMS_MAX: Final = 2
+#: Reports that may wait for their turn, and how long.
+WAITING_MAX: Final = 32
+_WAIT_S: Final = 10.0
+
+
+@dataclass
+class _Turns:
+    """The turns of one pool's reports. Whoever comes when too many wait is told to come again."""
+
+    reports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REPORTS_MAX))
+    streams: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STREAMS_MAX))
+    waiting: int = 0
+
+    @asynccontextmanager
+    async def take(self, turns: asyncio.Semaphore) -> AsyncGenerator[None]:
+        """Hold one of `turns` for the length of the block."""
+        if turns.locked() and self.waiting >= WAITING_MAX:
+            raise unavailable("Too many reports are being computed; try again shortly.")
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await turns.acquire()
+        except TimeoutError as error:
+            raise unavailable("Too many reports are being computed; try again shortly.") from error
+        finally:
+            self.waiting -= 1
+        try:
+            yield
+        finally:
+            turns.release()
+
+
+#: By pool, so that whoever is handed the pool keeps to its turns.
+_TURNS: WeakKeyDictionary[AsyncEngine, _Turns] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def snapshot(reads: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+    """Give a read-only connection that sees one state of the book, in turn.
+
+    Raises:
+        ApiFailure: 503 as `reading`, and where too many reports are computed already.
+    """
+    turns = _TURNS.setdefault(reads, _Turns())
+    async with turns.take(turns.reports), reading(reads, "REPEATABLE READ") as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def stream_snapshot(reads: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+    """Give a connection as `snapshot` does, for a table that is sent while it is read; fewer of these at once."""
+    turns = _TURNS.setdefault(reads, _Turns())
+    async with turns.take(turns.streams), snapshot(reads) as connection:
+        yield connection
 
 
 @asynccontextmanager

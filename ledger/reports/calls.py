@@ -2,9 +2,11 @@
 
 import base64
 import binascii
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, any_, func, literal, or_, select, tuple_
@@ -13,6 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ledger.reports.tables import CALLS
 
 PAGE_MAX = 1_000
+#: The database walks over everything before a numbered page.
+ROWS_DEEP_MAX = 100_000
+_ROWS_AT_ONCE = 500
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -28,7 +33,7 @@ class LogFilters:
     """Which calls to list; None: all. `start` is inclusive, `end` exclusive, both aware.
 
     `interrupted`: truncated, abandoned, cancelled or hung up on. `unpriced`: a cost is not known. `estimated`: USD are
-    estimated.
+    estimated. `least_usd`, `most_usd`: of billed and estimated together.
     """
 
     start: datetime | None = None
@@ -46,6 +51,23 @@ class LogFilters:
     interrupted: bool = False
     unpriced: bool = False
     estimated: bool = False
+    least_usd: Decimal | None = None
+    most_usd: Decimal | None = None
+    key_alias: str | None = None
+    error_code: str | None = None
+    deployment: str | None = None
+
+
+Order = Literal["received_at", "finished_at", "spend", "tokens", "duration_us", "first_chunk_us", "model"]
+
+_ORDERS: dict[Order, ColumnElement[Any]] = {
+    "finished_at": CALLS.c.finished_at,
+    "spend": CALLS.c.billed_usd + CALLS.c.estimated_usd,
+    "tokens": func.coalesce(CALLS.c.input_tokens, 0) + func.coalesce(CALLS.c.output_tokens, 0),
+    "duration_us": CALLS.c.duration_us,
+    "first_chunk_us": CALLS.c.first_chunk_us,
+    "model": CALLS.c.model,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +112,56 @@ async def log_page(
     return LogPage(tuple(rows), _spell(rows[-1]) if more else None)
 
 
+async def log_rows(
+    connection: AsyncConnection, *, filters: LogFilters | None = None, scope: str | None = None
+) -> AsyncGenerator[dict[str, Any]]:
+    """Yield every call that the filters let through, newest first, through a cursor of the database.
+
+    However many there are, some hundred are held at once.
+    """
+    conditions = _conditions(filters or LogFilters(), scope)
+    query = select(*_ROW).where(*conditions).order_by(CALLS.c.received_at.desc(), CALLS.c.call_id.desc())
+    async with connection.stream(query.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
+        async for row in rows.mappings():
+            yield dict(row)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedPage:
+    """One of the numbered pages of the log, and how many calls there are on all."""
+
+    rows: tuple[dict[str, Any], ...]
+    count: int
+
+
+async def numbered_page(
+    connection: AsyncConnection,
+    *,
+    filters: LogFilters | None = None,
+    order: Order = "received_at",
+    is_descending: bool = True,
+    page: int = 1,
+    size: int = 50,
+    scope: str | None = None,
+) -> NumberedPage:
+    """List calls by page number, sorted; for people who leaf through. A cursor (`log_page`) does not shift.
+
+    Raises:
+        ValueError: `size` is not within 1 and PAGE_MAX, or the page ends after ROWS_DEEP_MAX rows.
+    """
+    if not 1 <= size <= PAGE_MAX or page < 1 or page * size > ROWS_DEEP_MAX:
+        raise ValueError(f"Pages have from 1 to {PAGE_MAX} rows, and end before row {ROWS_DEEP_MAX}: go by a cursor.")
+    conditions = _conditions(filters or LogFilters(), scope)
+    count = await connection.scalar(select(func.count()).select_from(CALLS).where(*conditions))
+    by: list[ColumnElement[Any]] = [_ORDERS[order]] if order != "received_at" else []
+    by = [each.desc().nulls_last() if is_descending else each.asc().nulls_last() for each in by]
+    at = (CALLS.c.received_at, CALLS.c.call_id)
+    by += [each.desc() if is_descending else each.asc() for each in at]
+    query = select(*_ROW).where(*conditions).order_by(*by).limit(size).offset((page - 1) * size)
+    rows = [dict(row) for row in (await connection.execute(query)).mappings()]
+    return NumberedPage(tuple(rows), int(count or 0))
+
+
 async def call(connection: AsyncConnection, call_id: UUID, *, scope: str | None = None) -> dict[str, Any] | None:
     """Return a call's row (columns as in reporting.calls); None where there is none, or it is another key's."""
     conditions = _conditions(LogFilters(call_id=call_id), scope)
@@ -100,7 +172,7 @@ async def call(connection: AsyncConnection, call_id: UUID, *, scope: str | None 
 def _conditions(filters: LogFilters, scope: str | None) -> list[ColumnElement[bool]]:
     # Without received_at it is no call yet: only a correction of its cost has been folded.
     conditions: list[ColumnElement[bool]] = [CALLS.c.received_at.is_not(None), *_period(filters)]
-    for name in ("key_id", "end_user", "org", "team", "user_id", "model", "response_id"):
+    for name in ("key_id", "end_user", "org", "team", "user_id", "model", "response_id", "deployment"):
         value = getattr(filters, name)
         if value is not None:
             conditions.append(CALLS.c[name] == func.ledger.bounded(value))
@@ -115,7 +187,21 @@ def _conditions(filters: LogFilters, scope: str | None) -> list[ColumnElement[bo
         conditions.append(CALLS.c.status == filters.status)
     if scope is not None:
         conditions.append(CALLS.c.key_id == scope)
-    return [*conditions, *_flagged(filters)]
+    return [*conditions, *_flagged(filters), *_narrowed(filters)]
+
+
+def _narrowed(filters: LogFilters) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    for name in ("key_alias", "error_code"):
+        value = getattr(filters, name)
+        if value is not None:
+            conditions.append(CALLS.c[name] == value)
+    spent = CALLS.c.billed_usd + CALLS.c.estimated_usd
+    if filters.least_usd is not None:
+        conditions.append(spent >= filters.least_usd)
+    if filters.most_usd is not None:
+        conditions.append(spent <= filters.most_usd)
+    return conditions
 
 
 def _flagged(filters: LogFilters) -> list[ColumnElement[bool]]:

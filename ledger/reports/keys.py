@@ -1,5 +1,6 @@
 """Virtual keys with what they have spent, and end users. Hashes are for finding a key, and never part of an answer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -75,6 +76,15 @@ async def key_id_of(connection: AsyncConnection, key_hash: str) -> str | None:
     return await connection.scalar(select(KEYS.c.key_id).where(has_secret(key_hash)))
 
 
+async def key_names(connection: AsyncConnection, key_ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return alias and shown name of each of these keys that there is."""
+    wanted = list(key_ids)
+    if not wanted:
+        return {}
+    query = select(KEYS.c.key_id, KEYS.c.key_alias, KEYS.c.key_name).where(KEYS.c.key_id.in_(wanted))
+    return {row.key_id: (row.key_alias, row.key_name) for row in await connection.execute(query)}
+
+
 async def key_list(
     connection: AsyncConnection,
     *,
@@ -142,6 +152,18 @@ async def end_user_info(connection: AsyncConnection, end_user: str, *, scope: st
         query = query.where(SPEND.c.end_user != literal(""))
     count, calls, billed, estimated, unknown = tuple[Any, ...]((await connection.execute(query)).one())
     return None if count == 0 else Totals(int(calls), billed, estimated, int(unknown))
+
+
+async def end_user_list(
+    connection: AsyncConnection, *, after: str | None = None, limit: int = PAGE_MAX, scope: str | None = None
+) -> list[tuple[str, Totals]]:
+    """List end users by name, from the one after `after` on, with their sums over all time (for a key: through it)."""
+    table, where = (END_USER_TOTALS, []) if scope is None else (SPEND, [SPEND.c.key_id == scope])
+    conditions: list[ColumnElement[bool]] = [*where, *([] if after is None else [table.c.end_user > after])]
+    sums: list[Any] = [func.sum(table.c[name]) for name in _TOTALS]
+    query = select(table.c.end_user, *sums).where(*conditions).group_by(table.c.end_user)
+    rows = await connection.execute(query.order_by(table.c.end_user).limit(limit))
+    return [(row[0], Totals(int(row[1]), row[2], row[3], int(row[4]))) for row in rows]
 
 
 def _keys(conditions: list[ColumnElement[bool]]) -> Any:

@@ -1,6 +1,6 @@
 """Spend over a period, by dimensions and intervals, from the projection `spend`: kept by the hour, and rolled up."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ledger.projections.spend import ROLLUP
 from ledger.reports.periods import Interval, whole_hours
 from ledger.reports.sums import Book, Names, Question, groups_of, only, total_of
+from ledger.reports.tables import TOKENS
 
 GroupBy = Literal["key", "end_user", "model", "team", "tag", "org", "user", "deployment", "tier"]
 
@@ -27,6 +28,7 @@ COLUMNS: dict[str, str] = {
     "deployment": "deployment",
     "tier": "tier",
 }
+DIMENSIONS = tuple(COLUMNS.values())
 _BOOK = Book(
     prefix="spend",
     table="spend",
@@ -37,11 +39,36 @@ _BOOK = Book(
 )
 
 
+#: The same sums out of the log, which knows how each call ended: slower, and not rolled up.
+_LOG = Book(
+    prefix="",
+    table="calls",
+    at="received_at",
+    sums={
+        "calls": "(finished_at IS NOT NULL AND cost_state IS NOT NULL)::integer",
+        "attempts": "attempts",
+        **{name: f"coalesce({name}, 0)" for name in TOKENS},
+        "billed_usd": "billed_usd",
+        "estimated_usd": "estimated_usd",
+        "unknown_calls": "unknown",
+    },
+    where="true",
+    order=_BOOK.order,
+)
+#: What only the log knows of a call; its own filters mean the same.
+_FLAGS = {
+    "interrupted": "(status IN ('truncated', 'abandoned', 'cancelled') OR disconnected)",
+    "unpriced": "unknown > 0",
+    "estimated": "estimated_usd <> 0",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class SpendFilters:
     """Which calls count: those with one of the names in each dimension; None: all.
 
-    An empty name asks for the calls that have none; an empty tuple asks for nothing.
+    An empty name asks for the calls that have none; an empty tuple asks for nothing. `interrupted`: truncated,
+    abandoned, cancelled or hung up on; `unpriced`: a cost is not known; `estimated`: USD are estimated.
     """
 
     key_id: Names | None = None
@@ -53,10 +80,18 @@ class SpendFilters:
     deployment: Names | None = None
     tier: Names | None = None
     tag: Names | None = None
+    interrupted: bool = False
+    unpriced: bool = False
+    estimated: bool = False
+
+    @property
+    def flags(self) -> str:
+        """The SQL of what is asked of each call beside its dimensions; "" for nothing."""
+        return " AND ".join(sql for name, sql in _FLAGS.items() if getattr(self, name))
 
     def of(self, scope: str | None) -> dict[str, Names]:
         """Return the filters by column, narrowed to the key `scope`."""
-        given = only({field.name: getattr(self, field.name) for field in fields(self)})
+        given = only({name: getattr(self, name) for name in DIMENSIONS})
         if scope is not None:
             asked = given.get("key_id")
             given["key_id"] = (scope,) if asked is None or scope in asked else ()
@@ -132,9 +167,11 @@ async def spend_report(
     if not 1 <= groups_max <= GROUPS_MAX:
         raise ValueError(f"A report has from 1 to {GROUPS_MAX} groups: got {groups_max}.")
     columns = tuple(COLUMNS[name] for name in group_by)
-    question = Question(start, end, columns, interval, (filters or SpendFilters()).of(scope))
-    total = await total_of(connection, _BOOK, question)
-    rows = await groups_of(connection, _BOOK, question, limit=groups_max + 1) if columns or interval else []
+    filters = filters or SpendFilters()
+    book = replace(_LOG, where=filters.flags) if filters.flags else _BOOK
+    question = Question(start, end, columns, interval, filters.of(scope))
+    total = await total_of(connection, book, question)
+    rows = await groups_of(connection, book, question, limit=groups_max + 1) if columns or interval else []
     return SpendReport(
         start=start,
         end=end,

@@ -29,6 +29,8 @@ _BUCKETS = {
 class Book:
     """Where sums come from: rollups under `prefix`, rows of `table` at their time `at`.
 
+    Without a prefix there are no rollups.
+
     `sums` is the name and, for the rows, the SQL of each sum; `where` is the SQL of which rows count; `order` the SQL
     by which groups of one bucket are sorted, before their names.
     """
@@ -75,7 +77,7 @@ async def groups_of(connection: AsyncConnection, book: Book, question: Question,
     """Return at most `limit` groups: by bucket, then in the book's order."""
     filters = question.filters or {}
     source = source_of(question.group_by, filters.keys())
-    if len(filters.get("tag", ())) > 1:
+    if not book.prefix or len(filters.get("tag", ())) > 1:
         # Several tags overlap: only the rows say which calls have one of them.
         source = None
     read = await plan(connection, book.prefix, question.start, question.end, source=source, interval=question.interval)
@@ -162,7 +164,7 @@ def _bounded(name: str) -> str:
 
 
 def _answer(row: Mapping[str, Any], book: Book, question: Question) -> Answer:
-    bucket = row["bucket"] if question.interval is not None else None
+    bucket: date | None = row["bucket"] if question.interval is not None else None
     if isinstance(bucket, date) and not isinstance(bucket, datetime):
         bucket = datetime.combine(bucket, time.min, UTC)
     names = tuple(row[name] for name in question.group_by)

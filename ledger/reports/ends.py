@@ -1,0 +1,78 @@
+"""How calls ended over a period: how many succeeded (completed or incomplete), and how many failed in any other way.
+
+Calls that cost nothing count here as well: rejected ones, and those that only read. Calls in progress do not. What was
+spent is in `spend.py`, by the same dimensions and intervals.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ledger.reports.periods import Interval, whole_hours
+from ledger.reports.spend import COLUMNS, GroupBy, SpendFilters
+from ledger.reports.sums import Book, Question, groups_of, total_of
+
+_BOOK = Book(
+    prefix="call",
+    table="calls",
+    at="received_at",
+    sums={
+        "succeeded": "(status IN ('completed', 'incomplete'))::integer",
+        "failed": "(status NOT IN ('completed', 'incomplete'))::integer",
+    },
+    where="status <> 'in_progress'",
+    order="sum(succeeded) + sum(failed) DESC",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Calls by how they ended."""
+
+    succeeded: int = 0
+    failed: int = 0
+
+    @property
+    def calls(self) -> int:
+        """All of them."""
+        return self.succeeded + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class EndsReport:
+    """The ends of each group, by the beginning of its interval (None: none asked for) and its names, and of all."""
+
+    groups: dict[tuple[datetime | None, tuple[str, ...]], Ends]
+    total: Ends
+
+
+async def ends_report(
+    connection: AsyncConnection,
+    *,
+    start: datetime,
+    end: datetime,
+    group_by: tuple[GroupBy, ...] = (),
+    interval: Interval | None = None,
+    filters: SpendFilters | None = None,
+    scope: str | None = None,
+    groups_max: int = 10_000,
+) -> EndsReport:
+    """Count calls received from `start` up to `end`, widened to whole hours, as `spend_report` does.
+
+    Raises:
+        ValueError: a time without a zone, or an empty period.
+    """
+    start, end = whole_hours(start, end)
+    columns = tuple(COLUMNS[name] for name in group_by)
+    filters = filters or SpendFilters()
+    book = replace(_BOOK, prefix="", where=f"{_BOOK.where} AND {filters.flags}") if filters.flags else _BOOK
+    question = Question(start, end, columns, interval, filters.of(scope))
+    total = await total_of(connection, book, question)
+    rows = await groups_of(connection, book, question, limit=groups_max) if columns or interval else []
+    return EndsReport(
+        groups={
+            (row.bucket, row.names): Ends(**{name: int(value) for name, value in row.sums.items()}) for row in rows
+        },
+        total=Ends(**{name: int(value) for name, value in total.items()}),
+    )
