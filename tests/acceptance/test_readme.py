@@ -77,7 +77,7 @@ def reader(database_url: str, tmp_path: Path) -> Iterator[Reader]:
 
 def test_readme_followed_word_by_word_shows_what_it_says(reader: Reader) -> None:
     first, sql, replay, keys = blocks(README, "sh")
-    (sdk,) = blocks(README, "python")
+    sdk, ours = blocks(README, "python")
 
     said = reader.run(first)
     assert said.count(STORY) >= 1
@@ -96,6 +96,10 @@ def test_readme_followed_word_by_word_shows_what_it_says(reader: Reader) -> None
     assert "cost.recorded" in played
     assert played.count("event: response.completed\n") == 2, "from the command line and by HTTP"
 
+    printed = reader.run(ours).splitlines()
+    assert re.search(r" 0\.0\d+$", printed[0]), printed
+    assert printed[-1] == "response.completed"
+
     told = reader.run(keys)
     assert STORY in told
     assert '"team":"research"' in told
@@ -103,7 +107,7 @@ def test_readme_followed_word_by_word_shows_what_it_says(reader: Reader) -> None
 
 
 def test_examples_run_against_the_proxy(reader: Reader) -> None:
-    environment = {**reader.environment, "LLM_URL": reader.url}
+    environment = {**reader.environment, "LLM_URL": reader.url, "PYTHONPATH": str(ROOT)}
 
     def run(*command: str) -> str:
         done = subprocess.run(
@@ -115,8 +119,18 @@ def test_examples_run_against_the_proxy(reader: Reader) -> None:
     sdk = run(sys.executable, "examples/openai_sdk.py")
     assert re.search(r"^call [0-9a-f-]{36} cost 0\.0\d+ USD$", sdk, re.MULTILINE), sdk
     assert sdk.endswith("56 out\n400 model_not_found\n")
+    ours = run(sys.executable, "examples/sdk.py")
+    assert ours.startswith("Hello yourself: 0.00005 USD, billed\n"), ours
+    assert len(re.findall(r"^call [0-9a-f-]{36} cost 0\.0\d+ USD$", ours, re.MULTILINE)) == 2, ours
+    assert re.search(r"^2 at once, 0\.0\d+ USD\n400 model_not_found\n$", ours, re.MULTILINE), ours
     assert run("examples/keys.sh").endswith("after its revocation: 401\n")
-    assert {path.name for path in (ROOT / "examples").iterdir()} == {"config.yaml", "keys.sh", "openai_sdk.py"}
+    assert {path.name for path in (ROOT / "examples").iterdir()} == {
+        "config.yaml",
+        "keys.sh",
+        "openai_sdk.py",
+        "prometheus",
+        "sdk.py",
+    }
 
 
 def test_readmes_config_is_one_that_is_read_without_a_warning() -> None:
