@@ -122,7 +122,7 @@ async def fold(
     if careful:
         reached = [await _fold_carefully(connection, projection, span, batch=batch, target=target) for span in work]
     else:
-        await _run(connection, projection, work, batch=batch, target=target)
+        await run(connection, projection, work, batch=batch, target=target)
         reached = [Reached(span.journal_id, span.hi) for span in work]
     await connection.execute(
         _MOVE.replace("@target@", target),
@@ -133,9 +133,10 @@ async def fold(
     )
 
 
-async def _run(
+async def run(
     connection: asyncpg.Connection, projection: Projection, work: list[Span], *, batch: int, target: str
 ) -> None:
+    """Run a projection's statements over `work`; the checkpoints are the caller's to move."""
     bounds: list[object] = [
         [span.journal_id for span in work],
         [span.lo for span in work],
@@ -152,7 +153,7 @@ async def _fold_carefully(
     """Halve the span until the event that cannot be read stands alone; fold all before it."""
     try:
         async with connection.transaction():
-            await _run(connection, projection, [span], batch=batch, target=target)
+            await run(connection, projection, [span], batch=batch, target=target)
     except UNREADABLE as error:
         if span.hi - span.lo == 1:
             if await connection.fetchval(_SKIPPED, projection.name, span.journal_id, span.hi):

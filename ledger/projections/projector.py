@@ -17,6 +17,7 @@ from ledger.projections.catalogue import by_names
 from ledger.projections.definition import Projection
 from ledger.projections.fold import LIVE, UNREADABLE, fold, spans
 from ledger.projections.rollup import roll_up
+from ledger.projections.together import fold_together
 
 log = logging.getLogger(__name__)
 
@@ -227,11 +228,18 @@ class Projector:
     async def _round(self) -> bool:
         """Fold one batch of each projection that has news; return whether anything was folded."""
         names = await self._news()
-        busy = False
-        for projection in self._projections:
-            if projection.name in names:
-                busy = await self.fold(projection) or busy
-        return busy
+        with_news = [projection for projection in self._projections if projection.name in names]
+        if not with_news:
+            return False
+        try:
+            async with self._turn:
+                return await fold_together(
+                    await self._connected(), with_news, self._fits, batch_events=self._batch_events
+                )
+        except UNREADABLE as error:
+            log.debug("projections are folded one by one, since one cannot read an event: %s", error)
+        folded = [await self.fold(projection) for projection in with_news]
+        return any(folded)
 
     async def _news(self) -> set[str]:
         async with self._turn:
