@@ -13,6 +13,7 @@ from api.keyring import CachedKeyring
 from api.metrics.instruments import Instruments
 from api.metrics.vitals import Vitals
 from api.routes.key_changes import KeyDesk
+from api.routes.team_changes import TeamDesk
 from llm.engine import Engine
 
 
@@ -33,9 +34,12 @@ class Context:
 
     #: What changes of keys need.
     keys: KeyDesk = field(init=False)
+    #: What changes of teams need.
+    teams: TeamDesk = field(init=False)
 
     def __post_init__(self) -> None:
         self.keys = KeyDesk(self.reads, self.book, self.authenticator.is_master, self.keyring.forget)
+        self.teams = TeamDesk(self.reads, self.book, self.keyring.forget_team)
 
 
 def context(request: Request) -> Context:

@@ -78,7 +78,7 @@ class Keys:
 async def _keys(proxy: LocalProxy) -> Keys:
     keys = Keys(proxy)
     for kind, fields in {
-        "own": {},
+        "own": {"team": "red"},
         "other": {},
         "view": {"permissions": ["view"]},
         "admin": {"permissions": ["admin"]},
@@ -86,6 +86,7 @@ async def _keys(proxy: LocalProxy) -> Keys:
         "expired": {"duration": "1s"},
     }.items():
         await keys.issue(kind, **fields)
+    assert (await proxy.client.send({"team_id": "red"}, path="/team/new")).status == 200
     async with Client(proxy.url, keys.secrets["own"]) as own:
         keys.call_id = str((await own.send(ASK)).call_id)
         # The end user is known once the call is folded.

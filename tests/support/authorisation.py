@@ -41,6 +41,11 @@ GET     /key/info?key={key}                       404   ok  ok   ok    ok
 POST    /v2/key/info                              ok    ok  ok   ok    ok       {"keys": ["{key}"]}
 GET     /key/list                                 403   403 ok   ok    ok
 GET     /key/aliases                              ok    ok  ok   ok    ok
+POST    /team/new                                 403   403 403  ok    ok       {}
+POST    /team/update                              403   403 403  ok    ok       {"team_id": "red", "org": "acme"}
+POST    /team/delete                              403   403 403  ok    ok       {"team_ids": []}
+GET     /team/info?team_id=red                    404   ok  ok   ok    ok
+GET     /team/list                                403   403 ok   ok    ok
 GET     /ledger/events                            403   403 ok   ok    ok
 GET     /ledger/calls/{call_id}                   404   ok  ok   ok    ok
 GET     /ledger/calls/{call_id}/events            404   ok  ok   ok    ok

@@ -82,8 +82,10 @@ ROWS: list[dict[str, str]] = [
     {"key_alias": "web"},
     {"models": "{all-team-models}"},
 ]  # fmt: skip
-COLUMNS: tuple[str, ...] = ("token", "key_name", "key_alias", "spend", "expires", "models", "user_id", "team_id", "organization_id",
-           "metadata", "blocked", "created_at", "max_budget", "permissions", "aliases", "model_max_budget")  # fmt: skip
+COLUMNS: tuple[str, ...] = (
+    "token", "key_name", "key_alias", "spend", "expires", "models", "user_id", "team_id", "organization_id", "metadata",
+    "blocked", "created_at", "max_budget", "permissions", "aliases", "model_max_budget",
+)  # fmt: skip
 
 
 def _row(number: int) -> dict[str, str]:
