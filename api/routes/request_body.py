@@ -1,11 +1,14 @@
 """The JSON body of an administrative request: bounded, an object, each name once, no float, nothing unstorable."""
 
+import asyncio
 import json
 from decimal import Decimal
 from typing import Any, Final, cast
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
+from api.context import context
 from api.errors import ApiFailure, bad_request
 from llm.errors import ApiError
 from llm.json_text import JsonError, check_depth, refuse_constant, utf8
@@ -44,6 +47,17 @@ async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[s
 
 async def _read(request: Request) -> bytes:
     pieces: list[bytes] = []
+    try:
+        async with asyncio.timeout(context(request).config.general.body_timeout_s):
+            await _gather(request, pieces)
+    except TimeoutError:
+        raise ApiFailure(ApiError(408, "The request body did not arrive in time.", code="request_timeout")) from None
+    except ClientDisconnect:
+        raise bad_request("The client left before its request was complete.") from None
+    return b"".join(pieces)
+
+
+async def _gather(request: Request, pieces: list[bytes]) -> None:
     size = 0
     async for piece in request.stream():
         size += len(piece)
@@ -51,7 +65,6 @@ async def _read(request: Request) -> bytes:
             message = f"The body is larger than {BYTES_MAX} bytes."
             raise ApiFailure(ApiError(413, message, code="request_too_large"))
         pieces.append(piece)
-    return b"".join(pieces)
 
 
 def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -354,12 +354,17 @@ async def test_request_that_comes_too_slowly_is_given_up(make_shared_proxy: Make
     general = {"head_timeout_s": 1, "body_timeout_s": 1}
     proxy = await make_shared_proxy(configuration([deployment("gpt-4o", f"{upstream.url}/v1")], general=general))
     half = request("POST", RESPONSES, b"", ("content-length", "1000"), key=MASTER_KEY, length=False)
-    silent, late_head, late_body = await asyncio.gather(
-        exchange(proxy.url, b""), exchange(proxy.url, half[:-4]), exchange(proxy.url, half + b"{")
+    admin = request("POST", "/key/generate", b"", ("content-length", "1000"), key=MASTER_KEY, length=False)
+    silent, late_head, late_body, late_field = await asyncio.gather(
+        exchange(proxy.url, b""),
+        exchange(proxy.url, half[:-4]),
+        exchange(proxy.url, half + b"{"),
+        exchange(proxy.url, admin + b"{"),
     )
     assert silent == b""
     check_shape(answers(late_head)[0], 408, "request_timeout", "headers")
     check_shape(answers(late_body)[0], 408, "request_timeout", "body")
+    check_shape(answers(late_field)[0], 408, "request_timeout", "body")
     call_id = UUID(answers(late_body)[0].headers["x-llm-call-id"])
     assert tuple((await proxy.book.ended(call_id)).types) == REJECTED
     await check_serves(proxy)
