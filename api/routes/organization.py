@@ -4,9 +4,12 @@ A project is a team, a user the key's user, an API key a key; the end user is an
 What is asked is read in `organization_query.py`, what is answered is spelt in `organization_results.py`.
 """
 
+import asyncio
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import Caller
 from api.context import Context, caller, context
@@ -28,12 +31,19 @@ from api.routes.organization_shapes import CompletionsPage, CostsPage
 from api.routes.parameters import Given
 from api.routes.paths import read_by_get
 from api.routes.reading import snapshot
-from ledger.reports.buckets import Only, Span, TooManyGroupsError, line_items_by_bucket, sums_by_bucket
+from ledger.reports.buckets import (
+    Only,
+    Span,
+    TooManyGroupsError,
+    line_items_by_bucket,
+    sums_by_bucket,
+)
 
 router = APIRouter(tags=["organization"])
 
 #: More results than these make a page with fewer buckets than were asked for.
 RESULTS_MAX: Final = 10_000
+_LARGE: Final = 200
 
 Running = Annotated[Context, Depends(context)]
 Anybody = Annotated[Caller, Depends(caller)]
@@ -61,7 +71,7 @@ async def get_usage(request: Request, running: Running, who: Anybody) -> ExactJs
             )
         except TooManyGroupsError as error:
             raise _too_many() from error
-    return ExactJson(page(asked, [(sums.bucket, completions_result(asked, sums)) for sums in found], end))
+    return await _spelt(asked, found, completions_result, end)
 
 
 @read_by_get(
@@ -81,30 +91,39 @@ async def get_costs(request: Request, running: Running, who: Anybody) -> ExactJs
         _require_kept(asked, given)
     if asked.span is None:
         return ExactJson(page(asked, [], 0))
+    read = _items if by_item else _sums
     async with snapshot(running.reads) as connection:
         only = await read_only(connection, given, who)
         try:
-            results, end = await (_items if by_item else _costs)(connection, asked, asked.span, only, given)
+            found, end = await read(connection, asked, asked.span, only, given)
         except TooManyGroupsError as error:
             raise _too_many() from error
-    return ExactJson(page(asked, results, end))
+    return await _spelt(asked, found, line_item_result if by_item else costs_result, end)
 
 
-_Results = tuple[list[tuple[int, dict[str, Any]]], int]
+async def _sums(
+    connection: AsyncConnection, asked: Asked, span: Span, only: Only, _given: Given
+) -> tuple[list[Any], int]:
+    return await sums_by_bucket(connection, span, group_by=asked.dimensions, only=only, groups_max=RESULTS_MAX)
 
 
-async def _costs(connection: Any, asked: Asked, span: Span, only: Only, _given: Given) -> _Results:
-    found, end = await sums_by_bucket(connection, span, group_by=asked.dimensions, only=only, groups_max=RESULTS_MAX)
-    return [(sums.bucket, costs_result(asked, sums)) for sums in found], end
-
-
-async def _items(connection: Any, asked: Asked, span: Span, only: Only, given: Given) -> _Results:
+async def _items(
+    connection: AsyncConnection, asked: Asked, span: Span, only: Only, given: Given
+) -> tuple[list[Any], int]:
     group_by: list[Any] = [*asked.dimensions, *(("model", "meter") if "line_item" in asked.group_by else ())]
     items = [line_item(name) for name in given.texts("line_items")]
-    found, end = await line_items_by_bucket(
+    return await line_items_by_bucket(
         connection, span, group_by=group_by, only=only, items=items, groups_max=RESULTS_MAX
     )
-    return [(sums.bucket, line_item_result(asked, sums)) for sums in found], end
+
+
+async def _spelt(asked: Asked, found: list[Any], result: Callable[[Asked, Any], dict[str, Any]], end: int) -> ExactJson:
+    """Spell a page; a large one in a thread, because megabytes of JSON would hold up everybody's calls."""
+
+    def spell() -> ExactJson:
+        return ExactJson(page(asked, [(sums.bucket, result(asked, sums)) for sums in found], end))
+
+    return spell() if len(found) < _LARGE else await asyncio.to_thread(spell)
 
 
 def _require_kept(asked: Asked, given: Given) -> None:

@@ -6,11 +6,11 @@ up the same costs. What the dimensions are called over there is for `api/routes/
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import ARRAY, ColumnElement, FromClause, Text, and_, cast, extract, func, or_, select
+from sqlalchemy import ARRAY, ColumnElement, FromClause, Text, and_, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -117,12 +117,13 @@ async def sums_by_bucket(
     """
     if span.width_s >= HOUR_S:
         return await _from_spend(connection, span, group_by, only, groups_max)
-    table, time, sums = _minutes()
-    conditions = [*_within(time, _moment(span.start), _moment(span.end)), *_conditions(table, only)]
-    rows = await _read(connection, (table, time, sums), span, group_by, conditions, groups_max)
+    table, bucket, sums = _minutes()
+    conditions = [*_within(CALLS.c.received_at, _moment(span.start), _moment(span.end)), *_conditions(table, only)]
+    rows = await _read(connection, (table, bucket, sums), group_by, conditions, groups_max)
     width = 1 + len(group_by)
     found = [
-        Sums(int(row[0]), dict(zip(group_by, row[1:width], strict=True)), **_exact(_SUMS, row[width:])) for row in rows
+        Sums(_unix_s(row[0]), dict(zip(group_by, row[1:width], strict=True)), **_exact(_SUMS, row[width:]))
+        for row in rows
     ]
     return _complete(found, span, groups_max)
 
@@ -142,7 +143,7 @@ async def _from_spend(
     answers = await groups_of(connection, _SPEND, question, limit=groups_max + 1)
     found = [
         Sums(
-            int(answer.bucket.timestamp()),
+            _unix_s(answer.bucket),
             dict(zip(group_by, answer.names, strict=True)),
             **_exact(_SUMS, answer.sums.values()),
         )
@@ -185,10 +186,10 @@ async def line_items_by_bucket(
             or_(*(and_(LINE_ITEMS.c.model == item.model, LINE_ITEMS.c.meter == item.meter) for item in items))
         )
     sums = {name: func.sum(LINE_ITEMS.c[name]) for name in ("quantity", "amount_usd", "unknown_costs")}
-    rows = await _read(connection, (LINE_ITEMS, LINE_ITEMS.c.day, sums), span, group_by, conditions, groups_max)
+    rows = await _read(connection, (LINE_ITEMS, LINE_ITEMS.c.day, sums), group_by, conditions, groups_max)
     width = 1 + len(group_by)
     found = [
-        ItemSums(int(row[0]), dict(zip(group_by, row[1:width], strict=True)), **_exact(tuple(sums), row[width:]))
+        ItemSums(_unix_s(row[0]), dict(zip(group_by, row[1:width], strict=True)), **_exact(tuple(sums), row[width:]))
         for row in rows
     ]
     return _complete(found, span, groups_max)
@@ -204,7 +205,7 @@ def _minutes() -> _Source:
     sums = {name: func.coalesce(func.sum(CALLS.c[name]), 0) for name in (*TOKENS, "billed_usd", "estimated_usd")}
     return (
         CALLS,
-        CALLS.c.received_at,
+        func.date_trunc("minute", CALLS.c.received_at, "UTC"),
         {"calls": func.count().filter(has_ended), **sums, "unknown_costs": func.sum(CALLS.c.unknown)},
     )
 
@@ -212,14 +213,13 @@ def _minutes() -> _Source:
 async def _read(
     connection: AsyncConnection,
     source: _Source,
-    span: Span,
     group_by: Sequence[str],
     conditions: list[ColumnElement[bool]],
     groups_max: int,
 ) -> list[Any]:
     """Return bucket, names and sums of at most one group more than `groups_max`."""
-    table, time, sums = source
-    bucket = (func.floor(extract("epoch", time) / span.width_s) * span.width_s).label("bucket")
+    table, begin, sums = source
+    bucket = begin.label("bucket")
     names = [table.c[name] for name in group_by]
     query = select(bucket, *names, *(column.label(name) for name, column in sums.items())).where(*conditions)
     if table is CALLS:
@@ -229,8 +229,8 @@ async def _read(
     return list((await connection.execute(query)).all())
 
 
-def _within(time: ColumnElement[Any], start: object, end: object) -> list[ColumnElement[bool]]:
-    return [time >= start, time < end]
+def _within(column: ColumnElement[Any], start: object, end: object) -> list[ColumnElement[bool]]:
+    return [column >= start, column < end]
 
 
 def _conditions(table: FromClause, only: Only) -> list[ColumnElement[bool]]:
@@ -264,6 +264,12 @@ def _exact(names: Sequence[str], values: Iterable[Any]) -> dict[str, Any]:
     return {
         name: Decimal(value) if name.endswith("_usd") else int(value) for name, value in zip(names, values, strict=True)
     }
+
+
+def _unix_s(bucket: date) -> int:
+    """Return when a bucket begins, of a moment or of a day (UTC), in Unix seconds."""
+    moment = bucket if isinstance(bucket, datetime) else datetime.combine(bucket, time.min, UTC)
+    return int(moment.timestamp())
 
 
 def _moment(unix_s: int) -> datetime:
