@@ -100,9 +100,9 @@ async def test_team_when_blocked_refuses_its_keys_until_it_is_unblocked(proxy: P
         assert answer.status_code == status
         assert (await proxy.get("/key/info", other["key"])).status_code == 200
     await proxy.post("/team/update", {"team_id": "red", "blocked": True})
+    await proxy.context.keyring._poll()
     assert refusal(await proxy.get("/key/info", key["key"]))[1] == "team_blocked"
     # What another process changed is learnt by the poll.
-    await proxy.context.keyring._poll()
     proxy.context.teams = TeamDesk(proxy.context.reads, proxy.book, lambda _: None)
     await proxy.post("/team/update", {"team_id": "red", "blocked": False})
     assert (await proxy.get("/key/info", key["key"])).status_code == 403
