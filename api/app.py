@@ -36,6 +36,7 @@ from api.web import make_web
 from ledger.errors import LedgerUnavailableError
 from ledger.events import CONFIG_LOADED
 from ledger.journal.journals import JournalSettings
+from ledger.money.tokens import warm
 from ledger.postgres.connect import CONNECTION_LOST, connect, engine
 from ledger.postgres.migrate import check
 from llm.deployment import Deployment
@@ -155,6 +156,8 @@ class Application:
                     raise
                 logger.warning("waiting for the database: %s: %s", type(error).__name__, error)
             else:
+                if self.config.general.load_tokenizer == "start":
+                    self._tasks.append(asyncio.create_task(asyncio.to_thread(warm), name="tokenizer"))
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RETRY_S):
@@ -182,6 +185,7 @@ class Application:
         try:
             await book.journals.open()
             book.prices = await load_prices(self._url, book.journals, book.projector, deployments)
+            book.follow_prices(deployments)
             await book.open()
             await book.journals.administer(CONFIG_LOADED, _config_facts(self.config))
         except BaseException:

@@ -5,13 +5,17 @@ call's log, the prices in force, and the correction of a cost that recovery had 
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
 from api.administration import Administration
+from api.prices import PriceFollower
 from api.settling import Settler
 from ledger.encoding import rfc3339
 from ledger.events import Position
@@ -22,7 +26,9 @@ from ledger.journal.open_calls import OpenAttempt, OpenCall
 from ledger.journal.watch import Watch
 from ledger.money.book import PriceBook
 from ledger.money.cost import Charge
+from ledger.postgres.connect import CONNECTION_LOST
 from ledger.projections.projector import Projector
+from llm.deployment import Deployment
 from llm.estimates import estimate_open_attempt, response_id_of
 from llm.record import Record
 
@@ -40,6 +46,7 @@ class Book:
         self._administration = Administration(url, self.journals, self.projector)
         self.watch = Watch(url, self.estimate, lease_s=lease_s, own=self._own, lost=self._lost)
         self.prices = PriceBook()
+        self._follower: PriceFollower | None = None
         self.settler = Settler(url, self.journals, lambda: self.prices)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -68,6 +75,20 @@ class Book:
         """Price an attempt whose writer died; see `llm.estimates`. Blocks."""
         attempt.response_id = response_id_of(attempt.chunks)
         return estimate_open_attempt(call, attempt, self.prices)
+
+    def follow_prices(self, deployments: Iterable[Deployment]) -> None:
+        """Follow the prices of the book from now on, as they hold for these deployments."""
+        self._follower = PriceFollower(self.url, deployments, self._use_prices)
+        self._start(self._follower.run(), "prices")
+
+    def _use_prices(self, prices: PriceBook) -> None:
+        self.prices = prices
+
+    async def refresh_prices(self) -> None:
+        """Take up a change of prices now rather than at the next look."""
+        if self._follower is not None:
+            with contextlib.suppress(*CONNECTION_LOST, asyncpg.PostgresError):  # then the next look finds it
+                await self._follower.refresh()
 
     def begin_call(self, call_id: UUID) -> CallLog:
         """Give a call its log.

@@ -25,6 +25,8 @@ class GeneralSettings:
     data_dir: Path | None = None
     durability: str = "flush"
     """`flush`: a chunk is durable within one flush. `every_chunk`: before it is relayed."""
+    load_tokenizer: str = "start"
+    """`start`: the tokenizer of estimates is loaded behind the start. `first_use`: with the first estimate."""
     on_disconnect: str = "drain"
     """When the client leaves: `drain` reads the answer to its end, `cancel` cuts it."""
     store_bodies: str = "all"
@@ -94,6 +96,7 @@ def read_general(table: Table | None) -> GeneralSettings:
         database_url=table.text("database_url", "a URL such as postgresql://user:password@host:5432/name"),
         data_dir=None if data_dir is None else Path(data_dir).expanduser(),
         durability=table.choice("durability", ("flush", "every_chunk"), default.durability),
+        load_tokenizer=table.choice("load_tokenizer", ("start", "first_use"), default.load_tokenizer),
         on_disconnect=table.choice("on_disconnect", ("drain", "cancel"), default.on_disconnect),
         store_bodies=table.choice("store_bodies", STORE_BODIES, default.store_bodies),
         serve_from_book=table.boolean("serve_from_book", default.serve_from_book),

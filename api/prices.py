@@ -1,11 +1,13 @@
-"""Sees at a start that the book holds the prices that the installation and the config know, and loads them.
+"""The prices of a running process: sees at a start that the book holds them all, and follows what changes.
 
 Every price is an event with a validity. A price list that changed since is published anew, valid from now: what was
-charged before stays as it was, and can be explained.
+charged before stays as it was, and can be explained. `price_changes.py` is what people change.
 """
 
+import asyncio
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,13 +21,67 @@ from ledger.money.book import PriceBook
 from ledger.money.config_price import config_price
 from ledger.money.price import Price
 from ledger.money.tariff import data_id
-from ledger.postgres.connect import connect
+from ledger.postgres.connect import CONNECTION_LOST, connect
 from ledger.projections.projector import Projector
 from llm.deployment import Deployment
 
+logger = logging.getLogger(__name__)
+
 _LOCK: Final = "SELECT pg_advisory_lock(hashtextextended('responses-ledger prices', 0))"
 _ALL: Final = "SELECT facts, revision FROM ledger.prices"
+_BATCH: Final = "SELECT batch FROM ledger.projections WHERE name = 'prices'"
 _WAIT_S: Final = 60
+_POLL_S: Final = 0.4
+
+
+class PriceFollower:
+    """Keeps the prices of a process as the book has them; a change holds within `_POLL_S` seconds of its fold."""
+
+    def __init__(self, url: str, deployments: Iterable[Deployment], use: Callable[[PriceBook], None]) -> None:
+        """`use` is given every new state."""
+        self._url = url
+        # A deployment whose own prices were taken out of the config is priced like everybody again.
+        self._priced = {"", *(each.deployment_id for each in deployments if each.prices)}
+        self._use = use
+        self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+        self._batch: int | None = None
+
+    async def run(self) -> None:
+        """Follow until cancelled; a lost database is waited for, with the prices as they were."""
+        try:
+            while True:
+                await asyncio.sleep(_POLL_S)
+                try:
+                    await self.refresh()
+                except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+                    logger.debug("prices not followed: %s: %s", type(error).__name__, error)
+                    self._disconnect()
+        finally:
+            self._disconnect()
+
+    async def refresh(self) -> None:
+        """Read the prices if they have changed.
+
+        Raises:
+            OSError, asyncpg.PostgresError: the database is out of reach.
+        """
+        async with self._turn, asyncio.timeout(_WAIT_S):
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await connect(self._url, purpose="prices", statement_timeout="10s")
+            batch = await self._connection.fetchval(_BATCH)
+            if batch != self._batch:
+                self._use(self.book_of(await read_prices(self._connection)))
+                self._batch = batch
+
+    def book_of(self, known: Iterable[Price]) -> PriceBook:
+        """Return the book of the prices that hold in this process."""
+        return PriceBook(price for price in known if price.deployment in self._priced)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
 
 
 async def load_prices(
@@ -38,24 +94,23 @@ async def load_prices(
         OSError, asyncpg.PostgresError, ProjectionLagError: the database is out of reach or too slow.
     """
     at = datetime.now(UTC)
+    deployments = list(deployments)
     own = [price for deployment in deployments if (price := _of(deployment, at)) is not None]
     connection = await connect(url, purpose="prices", statement_timeout=f"{_WAIT_S}s")
     try:
-        known = await _read(connection)
+        known = await read_prices(connection)
         wanted = [*_seed(known), *own]
         if _missing(wanted, known, at):
             await connection.execute(_LOCK)
-            known = await _read(connection)
+            known = await read_prices(connection)
             missing = _missing(wanted, known, at)
             position = await journals.publish(PRICE_PUBLISHED, [_facts(price) for price in missing])
             if position is not None:
                 await projector.passed("prices", position.journal_id, position.seq, timeout_s=_WAIT_S)
-            known = await _read(connection)
+            known = await read_prices(connection)
     finally:
         connection.terminate()
-    # A deployment whose own prices were taken out of the config is priced like everybody again.
-    priced = {"", *(price.deployment for price in own)}
-    return PriceBook(price for price in known if price.deployment in priced)
+    return PriceFollower(url, deployments, lambda _: None).book_of(known)
 
 
 def _seed(known: Iterable[Price]) -> list[Price]:
@@ -78,13 +133,19 @@ def _of(deployment: Deployment, at: datetime) -> Price | None:
     )
 
 
-async def _read(connection: asyncpg.Connection) -> list[Price]:
+async def read_prices(connection: asyncpg.Connection) -> list[Price]:
+    """Return every price of the book, superseded ones and those of other configs included.
+
+    Raises:
+        PriceError: one cannot be read: it was altered, or is of another version of the program.
+    """
     rows = await connection.fetch(_ALL)
     return [Price.from_facts(json.loads(row["facts"]), revision=row["revision"]) for row in rows]
 
 
 def _missing(wanted: Iterable[Price], known: list[Price], at: datetime) -> list[Price]:
     """Return what has to be published: unknown slots as they are, changed content as valid from now."""
+    known = [price for price in known if price.origin == "list"]
     slots = {price.slot: price for price in known}
     by_name: dict[tuple[str, str, str], list[Price]] = {}
     for price in known:
@@ -95,16 +156,16 @@ def _missing(wanted: Iterable[Price], known: list[Price], at: datetime) -> list[
         there = slots.get(price.slot)
         if there is None and not price.deployment:
             missing.append(price)
-        elif there is None or not _is_same(there, price):
+        elif there is None or not is_same(there, price):
             later = [rival for rival in rivals if rival.valid_from >= (there or price).valid_from or price.deployment]
             latest = max(later, key=lambda rival: rival.valid_from, default=None)
-            if latest is None or not _is_same(latest, price):
+            if latest is None or not is_same(latest, price):
                 missing.append(replace(price, valid_from=max(at, price.valid_from)))
     return missing
 
 
-def _is_same(one: Price, other: Price) -> bool:
-    """Whether two prices charge the same: their source and beginning may differ."""
+def is_same(one: Price, other: Price) -> bool:
+    """Tell whether two prices charge the same: their source and beginning may differ."""
     return (one.matches, one.rates, one.valid_to) == (other.matches, other.rates, other.valid_to)
 
 

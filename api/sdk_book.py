@@ -80,6 +80,7 @@ class SdkBook:
         try:
             await book.journals.open()
             book.prices = await load_prices(self._url, book.journals, book.projector, ())
+            book.follow_prices(())
             await book.open()
         except BaseException:
             await book.close(1.0)

@@ -6,6 +6,7 @@ import click
 
 from api.cli.keys import keys_group
 from api.cli.ledger import ledger_group
+from api.cli.prices import prices_group
 from api.version import VERSION
 
 HOST = "0.0.0.0"  # noqa: S104 - what users of such proxies expect; every route but health needs a key
@@ -36,3 +37,4 @@ def main(
 
 main.add_command(ledger_group, "ledger")
 main.add_command(keys_group, "keys")
+main.add_command(prices_group, "prices")

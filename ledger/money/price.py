@@ -23,6 +23,8 @@ TEXT_MAX = 2000
 NAME_MAX = 256
 
 MatchKind = Literal["equals", "snapshot_of", "starts_with", "any"]
+Origin = Literal["list", "override"]
+"""Where a price stands: in the price list (or in a deployment's config), or set over it by a person."""
 _TIERS = {"standard": "default", "fast": "priority"}
 
 
@@ -71,6 +73,7 @@ class Price:
     source: str
     deployment: str = ""
     revision: int = field(default=1, compare=False)
+    origin: Origin = "list"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -84,7 +87,12 @@ class Price:
     @property
     def slot(self) -> str:
         """What a later revision of this price takes the place of."""
-        return json.dumps([self.deployment, self.model, self.tier, _spell_time(self.valid_from)])
+        place = [self.deployment, self.model, self.tier, _spell_time(self.valid_from)]
+        return json.dumps(place if self.origin == "list" else [*place, self.origin])
+
+    def is_valid(self, at: datetime) -> bool:
+        """Whether a moment (aware) lies in its period."""
+        return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
 
     def unit_price(self, meter: Meter, input_tokens: int) -> Decimal | None:
         """USD per unit of `meter` in a request of so many input tokens in total; None when it has no price."""
@@ -117,6 +125,7 @@ class Price:
                 source=facts["source"],
                 deployment=facts["deployment"],
                 revision=revision,
+                origin=facts.get("origin", "list"),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, PriceError):
@@ -134,7 +143,7 @@ class Price:
         return dict(self.rates)
 
     def _content(self) -> dict[str, Any]:
-        return {
+        content: dict[str, Any] = {
             "model": self.model,
             "match": [list(match) for match in self.matches],
             "tier": self.tier,
@@ -150,6 +159,7 @@ class Price:
             "source": self.source,
             "deployment": self.deployment,
         }
+        return content if self.origin == "list" else {**content, "origin": self.origin}
 
 
 def make_rates(rates: Mapping[Meter, Sequence[Rate]]) -> tuple[tuple[Meter, Rates], ...]:
@@ -179,11 +189,17 @@ def _check(price: Price) -> None:
     for name, moment in (("valid_from", price.valid_from), ("valid_to", price.valid_to)):
         if moment is not None and moment.utcoffset() is None:
             raise PriceError(f"{label}: {name} {moment} has no time zone")
+    _check_origin(price, label)
     _check_matches(price, label)
     if not price.rates:
         raise PriceError(f"{label}: no unit prices")
     for meter, rates in price.rates:
         _check_rates(f"{label}, {meter}", rates)
+
+
+def _check_origin(price: Price, label: str) -> None:
+    if price.origin not in get_args(Origin) or (price.origin == "override" and price.deployment):
+        raise PriceError(f"{label}: a deployment's own price comes from the config, and overrides nothing")
 
 
 def _check_matches(price: Price, label: str) -> None:

@@ -46,6 +46,9 @@ POST    /team/update                              403   403 403  ok    ok       
 POST    /team/delete                              403   403 403  ok    ok       {"team_ids": []}
 GET     /team/info?team_id=red                    404   ok  ok   ok    ok
 GET     /team/list                                403   403 ok   ok    ok
+GET     /prices                                   403   403 ok   ok    ok
+POST    /prices/set                               403   403 403  ok    ok       {"model": "gpt-9", "rates": {}}
+POST    /prices/withdraw                          403   403 403  ok    ok       {"price_id": "sha256:0"}
 GET     /ledger/events                            403   403 ok   ok    ok
 GET     /ledger/calls/{call_id}                   404   ok  ok   ok    ok
 GET     /ledger/calls/{call_id}/events            404   ok  ok   ok    ok

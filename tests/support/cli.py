@@ -1,4 +1,4 @@
-"""Runs `llm ledger ...` and `llm keys ...` for tests: inside the test's process, or as a process of its own."""
+"""Runs `llm ledger ...`, `llm keys ...` and the like for tests: inside the test's process, or as one of its own."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from api.cli.keys import keys_group
 from api.cli.ledger import ledger_group
+from api.cli.prices import prices_group
 
 _OURS = ("DATABASE_URL", "LLM_OWNER_DATABASE_URL", "LLM_DATA_DIR")
 
@@ -22,6 +23,11 @@ async def ledger(*arguments: str, url: str | None = None, **environ: str) -> Res
 async def keys(*arguments: str, url: str | None = None, **environ: str) -> Result:
     """Run `llm keys ...`, as `ledger`."""
     return await _invoke(keys_group, arguments, url, environ)
+
+
+async def prices(*arguments: str, url: str | None = None, **environ: str) -> Result:
+    """Run `llm prices ...`, as `ledger`."""
+    return await _invoke(prices_group, arguments, url, environ)
 
 
 async def _invoke(group: Group, arguments: tuple[str, ...], url: str | None, environ: dict[str, str]) -> Result:
