@@ -41,10 +41,15 @@ def deployment(name: str, base: str, *, model: str | None = None, deployment_id:
 def configuration(
     models: Sequence[Config], *, general: Mapping[str, Any] | None = None, router: Mapping[str, Any] | None = None
 ) -> Config:
-    """A configuration with the tests' master key and one retry."""
+    """A configuration with the tests' master key and one retry; the tokenizer is loaded when it is needed."""
     return {
         "model_list": list(models),
-        "general_settings": {"master_key": MASTER_KEY, "lease_s": 5, **(general or {})},
+        "general_settings": {
+            "master_key": MASTER_KEY,
+            "lease_s": 5,
+            "load_tokenizer": "first_use",
+            **(general or {}),
+        },
         "router_settings": {"num_retries": 1, **(router or {})},
     }
 

@@ -75,6 +75,7 @@ def test_parse_of_a_file_that_is_no_config_says_where_and_why(text: str | bytes,
         ("api_base: https://u:p@host/v1", "api_base: expected a URL"),
         ("api_base: https://host/v1?a=b", "api_base: expected a URL"),
         ("api_base: http://host:99999", "api_base: expected a URL"),
+        ("data_residency: europe", "data_residency: expected a region such as eu or us, or global"),
         ("api_base: http://127.0.0.1:1", "api_key: expected a key for http://127.0.0.1:1"),
         ("rpm: many", "rpm: expected a whole number from 0 to"),
         ("rpm: 1.5", "found '1.5'"),
@@ -168,6 +169,20 @@ def test_parse_with_a_mistake_in_a_secret_does_not_show_it() -> None:
         assert "s3cret" not in "".join(mistakes(text))
     found = mistakes(params("rpm: os.environ/KEY"))
     assert "sk-other" not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("lines", "region"),
+    [
+        ("rpm: 1", ""),
+        ("data_residency: EU", "eu"),
+        ("api_base: https://us.api.openai.com/v1\n      api_key: sk-x", "us"),
+        ("api_base: https://us.api.openai.com/v1\n      api_key: sk-x\n      data_residency: global", ""),
+    ],
+)
+def test_parse_takes_the_region_from_the_address_unless_it_is_said(lines: str, region: str) -> None:
+    [model] = read(params(lines)).model_list
+    assert model.region == region
 
 
 def test_parse_without_a_key_for_openai_names_the_variable() -> None:
