@@ -207,6 +207,7 @@ async def regenerate(desk: KeyDesk, actor: Caller, wanted: KeyRegeneration) -> I
     issued = IssuedKey(key, hash_of(key), found.key["key_id"])
     if found.key["revoked"]:
         raise _revoked(found.key["key_id"])
+    _require_grantable(actor, found.key)
     _require_grantable(actor, {**found.key, **wanted.changes})
     if desk.is_master(issued.key_hash):
         raise bad_request("This key is the master key; choose another.", param="new_key")
@@ -252,6 +253,8 @@ async def _change(desk: KeyDesk, actor: Caller, found: RecordedKey, type_: str, 
         if state == found.key:
             return
         if type_ not in _TAKING:
+            # Also as it was: else a key that may more is first narrowed, then taken over with a new secret.
+            _require_grantable(actor, found.key)
             _require_grantable(actor, state)
         try:
             await _record(desk, found.key["issued_hash"], found.claimed_revision + 1, type_, _facts(actor, state))
@@ -295,12 +298,13 @@ def _require_grantable(actor: Caller, state: dict[str, Any]) -> None:
     """
     if not covers(actor.allowed_routes, state["allowed_routes"]):
         raise forbidden(
-            "A key cannot grant more than it has: give the key allowed_routes out of "
+            "A key cannot grant more than it has, nor change one that has more: its allowed_routes must be out of "
             f"{', '.join(actor.allowed_routes)[:500]}."
         )
     if actor.models and not (state["models"] and set(state["models"]) <= set(actor.models)):
         raise forbidden(
-            f"A key cannot grant more than it has: give the key models out of {', '.join(actor.models)[:500]}."
+            "A key cannot grant more than it has, nor change one that has more: its models must be out of "
+            f"{', '.join(actor.models)[:500]}."
         )
 
 
