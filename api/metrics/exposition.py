@@ -61,7 +61,7 @@ _COUNTER_HELP: Final = {
     "reconnects": "Connections of journals that were lost and made again.",
     "takeovers": "Journals of dead writers that were taken over.",
     "abandoned_calls": "Calls of dead writers that were closed as abandoned; not in calls_total.",
-    "cost_corrections": "Costs that recovery had guessed and that were corrected.",
+    "cost_corrections": "Corrections of costs: of guesses, and of unknown costs that a read settled.",
 }
 
 

@@ -55,7 +55,7 @@ EXPECTED = {
     "Tags of the week": Expected(SPEND),
     "Cached share by model": Expected(SPEND, money={"billed_usd": "billed"}),
     "Saved by the cache": Expected({"line_items_pkey"}),
-    "Cost of a call by model": Expected(SPEND, money={"unknown_calls": "unknown"}),
+    "Cost of an attempt by model": Expected(SPEND, money={"unknown_calls": "unknown"}),
     "Forecast of the month": Expected(SPEND, money={"spent_usd": "known", "unknown_calls": "unknown"}),
     "Deployments and tiers": Expected(SPEND, money=BOTH),
     "Idle keys": Expected({"calls_key_received"}),
