@@ -42,9 +42,13 @@ class Affinity:
         """
         if request.path not in _COLLECTION:
             return await self._of_path(request, caller)
-        previous = request.member("previous_response_id")
-        if not isinstance(previous, str) or not previous:
-            return None
+        # Of duplicates the proxy reads the last; which one an upstream reads is not known.
+        given = {each for each in request.every("previous_response_id") if isinstance(each, str) and each}
+        if len(given) > 1:
+            raise bad_request("previous_response_id is given twice; keep one.", param="previous_response_id")
+        return await self._of_previous(given.pop(), caller) if given else None
+
+    async def _of_previous(self, previous: str, caller: Caller) -> Deployment | None:
         found = await self._find(previous[:_ID_CHARS_MAX])
         if caller.is_admin and found is None:
             return None

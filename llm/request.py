@@ -38,7 +38,8 @@ class ClientRequest:
             return self.raw_body, self.content_encoding
         own = [name for name in OWN_FIELDS if name in members]
         values = {}
-        if self.model and self.model != upstream_model:
+        if self.model and (self.model != upstream_model or len(members.spans("model")) > 1):
+            # Of duplicates each is exchanged: an upstream that reads the first must not see another model.
             values["model"] = json.dumps(upstream_model).encode()
         metadata = _without_tags(members.raw("metadata"))
         if metadata is not None:
@@ -50,6 +51,12 @@ class ClientRequest:
     def member(self, name: str) -> Any:
         """Return a top-level member's value; None where it is absent or there is no JSON body."""
         return None if self.members is None else self.members.get(name)
+
+    def every(self, name: str) -> list[Any]:
+        """Return a top-level member's values, of duplicates each, as an upstream might read any of them."""
+        if self.members is None:
+            return []
+        return [read_json(self.body[start:end]) for start, end in self.members.spans(name)]
 
 
 def read_client_request(

@@ -1,5 +1,6 @@
 """One key never sees, continues or changes what belongs to another; what it may call is its own list of models."""
 
+import json
 from typing import Any
 
 import pytest
@@ -59,6 +60,11 @@ async def test_response_of_another_key_cannot_be_continued(proxy: LocalProxy, up
         assert refused.error["param"] == "previous_response_id"
         guessed = await bob.send(REQUEST | {"previous_response_id": "resp_of_nobody"})
         assert (guessed.status, guessed.error["code"]) == (400, "previous_response_not_found")
+        # An upstream may read the first of two.
+        named = json.dumps(following)[:-1].encode()
+        for second in (b"null", b'"resp_of_nobody"'):
+            hidden = await bob.send(named + b', "previous_response_id": ' + second + b"}")
+            assert (hidden.status, hidden.error["param"]) == (400, "previous_response_id")
         assert len(upstream.requests) == 1
         assert (await alice.send(following)).status == 200
         compacted = await bob.send(following, path="/v1/responses/compact")

@@ -21,6 +21,10 @@ def test_body_for_the_same_model_is_the_clients_own_object() -> None:
     assert read(body).upstream_body("gpt-4o")[0] is body
 
 
+def test_body_that_names_two_models_names_the_one_that_was_checked() -> None:
+    assert read(b'{"model":"x","model":"a"}').upstream_body("a") == (b'{"model":"a","model":"a"}', "")
+
+
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
