@@ -237,8 +237,8 @@ async def _daily(request: Request, running: Context, who: Caller, entity: Entity
             "model": None if given.text("model") is None else (given.text("model"),),
         }
         filters[_FILTER_OF[entity.group_by]] = given.texts(entity.ids) or None
-        flags = {each.name: given.flag(each.name) for each in FLAGS}
-        asked = Asked(start, end, SpendFilters(**filters, **flags), who.scope)
+        filters |= {each.name: given.flag(each.name) for each in FLAGS}
+        asked = Asked(start, end, SpendFilters(**filters), who.scope)
         by_day, total = await _happened(connection, asked)
         page = _Page.of(given, sorted((day for day, _ in by_day), reverse=True), is_paged=is_paged)
         if not wants_csv(request, given):

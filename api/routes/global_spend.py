@@ -5,7 +5,7 @@ A key is shown sums of its own calls, who may read all, of all calls. Days and o
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -109,7 +109,7 @@ async def report_spend(request: Request, running: Running, who: Anybody) -> Resp
     if start is None or end is None:
         raise bad_request("A report needs start_date and end_date.", param="start_date")
     group_by = _group_by(given)
-    interval = next((each for each in INTERVALS if each == given.choice("interval", INTERVALS)), None)
+    interval = cast("Interval | None", given.choice("interval", INTERVALS))
     limit = given.integer("limit", 1_000, least=1, most=GROUPS_MAX)
     async with snapshot(running.reads) as connection:
         report = await spend_report(
@@ -145,7 +145,7 @@ def _group_by(given: Given) -> tuple[GroupBy, ...]:
     group_by = tuple(GROUPS[name] for name in asked)
     if len(set(group_by)) < len(group_by):
         raise bad_request(f"group_by names a dimension twice: got {', '.join(asked)}.", param="group_by")
-    return group_by
+    return cast("tuple[GroupBy, ...]", group_by)
 
 
 def _shown_group(group: Group, group_by: tuple[GroupBy, ...]) -> dict[str, Any]:

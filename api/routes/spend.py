@@ -215,6 +215,7 @@ async def list_calls_by_page(request: Request, running: Running, who: Anybody) -
 
 
 async def _log_filters(connection: AsyncConnection, given: Given) -> LogFilters:
+    others: dict[str, Any] = {**{each.name: given.flag(each.name) for each in FLAGS}, **dimensions_of(given)}
     start, end = given.period()
     call_id, response_id = given.text("call_id"), given.text("response_id")
     found = None if call_id is None else read_uuid(call_id)
@@ -234,6 +235,5 @@ async def _log_filters(connection: AsyncConnection, given: Given) -> LogFilters:
         key_alias=given.text("key_alias"),
         error_code=given.text("error_code"),
         deployment=given.text("model_id"),
-        **{each.name: given.flag(each.name) for each in FLAGS},
-        **dimensions_of(given),
+        **others,
     )

@@ -68,10 +68,9 @@ async def key_ids_given(connection: AsyncConnection, given: Given) -> tuple[str,
 async def filters_of(connection: AsyncConnection, given: Given) -> SpendFilters:
     """Return the filters of a request with FILTERS and FLAGS."""
     named = {"key_id": await key_id_given(connection, given), **dimensions_of(given)}
-    return SpendFilters(
-        **{name: (value,) for name, value in named.items() if value is not None},
-        **{each.name: given.flag(each.name) for each in FLAGS},
-    )
+    filters: dict[str, Any] = {name: (value,) for name, value in named.items() if value is not None}
+    filters |= {each.name: given.flag(each.name) for each in FLAGS}
+    return SpendFilters(**filters)
 
 
 def period_of(given: Given, *, days: int | None) -> tuple[datetime, datetime]:

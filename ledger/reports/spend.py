@@ -184,4 +184,7 @@ async def spend_report(
 
 def _sums(values: dict[str, Any]) -> Sums:
     """Sums of bigint come back as numeric."""
-    return Sums(**{name: Decimal(value) if name.endswith("_usd") else int(value) for name, value in values.items()})
+    exact: dict[str, Any] = {
+        name: Decimal(value) if name.endswith("_usd") else int(value) for name, value in values.items()
+    }
+    return Sums(**exact)

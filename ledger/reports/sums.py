@@ -86,7 +86,7 @@ async def groups_of(connection: AsyncConnection, book: Book, question: Question,
     values = {name: value for name, value in values.items() if f":{name}" in query}
     arrays = [bindparam(name, type_=_array_type(value)) for name, value in values.items() if isinstance(value, list)]
     rows = await connection.execute(text(query).bindparams(*arrays), {**values, "limit": limit})
-    return [_answer(row, book, question) for row in rows.mappings()]
+    return [_answer(dict(row), book, question) for row in rows.mappings()]
 
 
 def _array_type(value: list[Any]) -> Any:

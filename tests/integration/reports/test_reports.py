@@ -144,7 +144,7 @@ async def test_key_sees_its_own_calls_and_spend_and_nothing_of_others(connection
     report = await spend_report(connection, **PERIOD, group_by=("key",), scope="key-1")
     assert [group.names for group in report.groups] == [("key-1",)]
     empty = await spend_report(
-        connection, **PERIOD, group_by=("key",), scope="key-1", filters=SpendFilters(key_id="key-2")
+        connection, **PERIOD, group_by=("key",), scope="key-1", filters=SpendFilters(key_id=("key-2",))
     )
     assert (empty.groups, empty.total) == ((), Sums())
     assert await key_spend(connection, "key-2", scope="key-1") == Totals()

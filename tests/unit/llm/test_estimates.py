@@ -60,6 +60,7 @@ class Open:
     http_status: int | None = 200
     chunks: list[bytes] = field(default_factory=list[bytes])
     body: bytes | None = None
+    response_id: str | None = None
 
 
 @pytest.mark.parametrize(
