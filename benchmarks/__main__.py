@@ -1,7 +1,8 @@
 """`scripts/bench`: every figure of the project in one run on this machine; fails where rows are missing.
 
 Sections: `journal` (append against raw COPY), `http` (throughput, added latency, rows), `book` (start to ready,
-rebuild); and, only when named, `endurance` (memory and lag over many calls) and `cost` (what keeping books costs). Each
+rebuild); and, only when named, `endurance` (memory and lag over many calls), `cost` (what keeping books costs) and
+`reports` (a rebuild of a million calls, and reports over them). Each
 prints its figures and the bound that the project sets for it; a bound that `endurance` or `cost` misses fails the run.
 """
 
@@ -19,7 +20,18 @@ from types import FrameType
 import asyncpg
 import uvloop
 
-from benchmarks import book, cost_of_books, endurance, growth, http_load, journal, machine, starting
+from benchmarks import (
+    book,
+    cost_of_books,
+    endurance,
+    growth,
+    http_load,
+    journal,
+    large_book,
+    machine,
+    reports,
+    starting,
+)
 from benchmarks.load import LoadError, find_generator
 from benchmarks.processes import ProcessError, upstream
 from benchmarks.proxy import ROOT, Bench, bench, is_buildable, passthrough, proxy
@@ -31,7 +43,7 @@ class MissedError(Exception):
 
 
 SECTIONS = ("journal", "http", "book")
-ON_REQUEST = ("endurance", "cost")
+ON_REQUEST = ("endurance", "cost", "reports")
 FAILURES = (
     MissedError,
     book.MissingRowsError,
@@ -51,6 +63,7 @@ REBUILD_CALLS = 200_000
 GROWTH_MAX = 0.10
 LAG_P99_MS_MAX = 500.0
 COST_OF_BOOKS_MAX = 0.10
+REPORT_MS_MAX = 100.0
 
 
 def _bound(holds: bool, told: str) -> str:
@@ -131,6 +144,19 @@ def _cost(where: Bench, args: argparse.Namespace) -> None:
         _must(cost <= COST_OF_BOOKS_MAX, f"redaction and bookkeeping of {kind} calls cost {cost:.1%}, at most 10 %")
 
 
+def _reports(where: Bench, args: argparse.Namespace) -> None:
+    asyncio.run(large_book.fill(where.database_url, args.report_calls))
+    taken_s = starting.rebuild_s(where)
+    rate = args.report_calls / taken_s
+    print(f"rebuild of {args.report_calls:,} calls over 90 days, rollups and all: {taken_s:.1f} s, {rate:,.0f} calls/s")
+    timings = asyncio.run(reports.measure(where.database_url))
+    for timing in timings:
+        kind = "" if timing.is_served else "  (from the rows)"
+        print(f"{timing.name:45} {timing.best_ms:8.1f} ms  {timing.rows:6,} rows{kind}")
+    slowest = max(timing.best_ms for timing in timings if timing.is_served)
+    _must(slowest <= REPORT_MS_MAX, f"slowest report that is served {slowest:.0f} ms, at most {REPORT_MS_MAX:.0f}")
+
+
 def _must(holds: bool, told: str) -> None:
     """Print a bound, and note that the run has failed where it does not hold."""
     print(_bound(holds, told))
@@ -145,6 +171,7 @@ _RUN: dict[str, Callable[[Bench, argparse.Namespace], None]] = {
     "book": _book,
     "endurance": _endurance,
     "cost": _cost,
+    "reports": _reports,
 }
 
 
@@ -183,6 +210,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=100_000, help="events of each round of the journal section")
     parser.add_argument("--writes", type=int, default=1, help="pieces that the upstream writes a stream in")
     parser.add_argument("--pause-ms", type=float, default=0, help="the upstream's pause between these pieces")
+    parser.add_argument("--report-calls", type=int, default=1_000_000, help="calls of the section reports")
     parser.add_argument("--workers", type=int, default=1, help="workers of the pass-through and of the proxy")
     parser.add_argument("--clients", default="httpx-aiohttp,aiohttp,protocol", help="clients of the pass-through")
     parser.add_argument("--endurance-calls", type=int, default=200_000, help="calls of the section endurance")

@@ -19,7 +19,7 @@ from api.exact_json import ExactJson
 from api.routes.csv_answer import FORMAT, csv_answer, wants_csv
 from api.routes.parameters import END_DATE, START_DATE, Given, Parameter, Parameters
 from api.routes.paths import read_by_get
-from api.routes.reading import snapshot
+from api.routes.reading import reporting
 from api.routes.spend_query import FILTERS, FLAGS, GROUPS_MAX, day_of, filters_of, key_ids_given, period_of
 from api.routes.spend_shapes import Activity, DailyActivity, ModelActivity
 from ledger.money.exact import plain
@@ -124,7 +124,7 @@ async def _asked(connection: AsyncConnection, given: Given, who: Caller) -> Aske
 async def list_activity(request: Request, running: Running, who: Anybody) -> Response:
     """Count requests, tokens and spend of each day: of the last 30, where no period is given."""
     given = _ACTIVITY.read(request)
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         found, _ = await _happened(connection, await _asked(connection, given, who))
     days = [_day(day, happened) for (day, _), happened in found.items()]
     if wants_csv(request, given):
@@ -136,7 +136,7 @@ async def list_activity(request: Request, running: Running, who: Anybody) -> Res
 async def list_activity_of_models(request: Request, running: Running, who: Anybody) -> Response:
     """Count requests, tokens and spend of each model and day: of the last 30, where no period is given."""
     given = _ACTIVITY.read(request)
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         found, _ = await _happened(connection, await _asked(connection, given, who), "model")
     models: dict[str, list[dict[str, Any]]] = {}
     for (day, (model,)), happened in found.items():
@@ -230,7 +230,7 @@ class _Page:
 async def _daily(request: Request, running: Context, who: Caller, entity: Entity, *, is_paged: bool = True) -> Response:
     given = entity.parameters.read(request)
     start, end = period_of(given, days=30)
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         key_ids = await key_ids_given(connection, given)
         filters: dict[str, Any] = {
             "key_id": key_ids,

@@ -14,7 +14,7 @@ from api.routes.key_row import shown_totals
 from api.routes.key_shapes import EndUser
 from api.routes.parameters import Parameter, Parameters
 from api.routes.paths import read_by_get
-from api.routes.reading import snapshot
+from api.routes.reading import reporting, snapshot
 from ledger.reports.keys import PAGE_MAX, Totals, end_user_info, end_user_list
 
 router = APIRouter(tags=["customers"])
@@ -43,7 +43,7 @@ async def list_end_users(
     given = _LIST.read(request)
     cursor = given.text("cursor")
     limit = given.integer("limit", 1_000, least=1, most=PAGE_MAX)
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         rows = await end_user_list(
             connection, after=None if cursor is None else unquote(cursor), limit=limit + 1, scope=who.scope
         )

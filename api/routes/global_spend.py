@@ -16,7 +16,7 @@ from api.exact_json import ExactJson
 from api.routes.csv_answer import FORMAT, csv_answer, wants_csv
 from api.routes.parameters import END_DATE, START_DATE, Given, Parameter, Parameters
 from api.routes.paths import read_by_get
-from api.routes.reading import snapshot
+from api.routes.reading import reporting
 from api.routes.spend_query import (
     EPOCH,
     FILTERS,
@@ -111,7 +111,7 @@ async def report_spend(request: Request, running: Running, who: Anybody) -> Resp
     group_by = _group_by(given)
     interval = cast("Interval | None", given.choice("interval", INTERVALS))
     limit = given.integer("limit", 1_000, least=1, most=GROUPS_MAX)
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         report = await spend_report(
             connection,
             start=start,
@@ -161,7 +161,7 @@ async def _rank(request: Request, running: Context, who: Caller, ranking: Rankin
     """Return what was asked, the report, and its rows."""
     given = _RANKED.read(request)
     start, end = period_of(given, days=ranking.days)
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         report = await spend_report(
             connection,
             start=start,
@@ -252,7 +252,7 @@ async def rank_teams(request: Request, running: Running, who: Anybody) -> Respon
     if wants_csv(request, given):
         return csv_answer("spend-teams", _TEAMS.columns, rows, _said(report))
     start, end = period_of(given, days=_TEAMS.days)
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         by_day = await spend_report(
             connection,
             start=start,
@@ -297,7 +297,7 @@ async def sum_everything(request: Request, running: Running, who: Anybody) -> Re
     """Sum everything that was ever spent."""
     given = _NONE.read(request)
     start, end = EPOCH, period_of(given, days=None)[1]
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         report = await spend_report(connection, start=start, end=end, scope=who.scope)
     row = {**shown_sums(report.total), "max_budget": None}
     return csv_answer("spend", SUM_COLUMNS, [row]) if wants_csv(request, given) else ExactJson(row)
@@ -308,7 +308,7 @@ async def _sum(
 ) -> tuple[Given, Sums]:
     given = _DAYS.read(request)
     start, end = period_of(given, days=days)
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         filters = await filters_of(connection, given)
         report = await spend_report(
             connection,

@@ -30,7 +30,7 @@ from api.routes.organization_results import completions_result, costs_result, li
 from api.routes.organization_shapes import CompletionsPage, CostsPage
 from api.routes.parameters import Given
 from api.routes.paths import read_by_get
-from api.routes.reading import snapshot
+from api.routes.reading import reporting
 from ledger.reports.buckets import (
     Only,
     Span,
@@ -63,7 +63,7 @@ async def get_usage(request: Request, running: Running, who: Anybody) -> ExactJs
     asked = read_asked(given, WIDTHS, USAGE_GROUPS)
     if asked.span is None or given.flag("batch"):
         return ExactJson(page(asked, [], asked.span.end if asked.span else 0))
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         only = await read_only(connection, given, who)
         try:
             found, end = await sums_by_bucket(
@@ -92,7 +92,7 @@ async def get_costs(request: Request, running: Running, who: Anybody) -> ExactJs
     if asked.span is None:
         return ExactJson(page(asked, [], 0))
     read = _items if by_item else _sums
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         only = await read_only(connection, given, who)
         try:
             found, end = await read(connection, asked, asked.span, only, given)

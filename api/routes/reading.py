@@ -5,7 +5,7 @@ Reports read in one snapshot: the statements of one answer see the same book, so
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 from weakref import WeakKeyDictionary
@@ -66,23 +66,28 @@ class _Turns:
 _TURNS: WeakKeyDictionary[AsyncEngine, _Turns] = WeakKeyDictionary()
 
 
+def snapshot(reads: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
+    """Give a read-only connection that sees one state of the book, for what is looked up; raises as `reading`."""
+    return reading(reads, "REPEATABLE READ")
+
+
 @asynccontextmanager
-async def snapshot(reads: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
-    """Give a read-only connection that sees one state of the book, in turn.
+async def reporting(reads: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+    """Give a connection as `snapshot` does, for sums and long lists: in turn.
 
     Raises:
-        ApiFailure: 503 as `reading`, and where too many reports are computed already.
+        ApiFailure: 503 as `reading`, and where too many reports are computed or wait already.
     """
     turns = _TURNS.setdefault(reads, _Turns())
-    async with turns.take(turns.reports), reading(reads, "REPEATABLE READ") as connection:
+    async with turns.take(turns.reports), snapshot(reads) as connection:
         yield connection
 
 
 @asynccontextmanager
-async def stream_snapshot(reads: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
-    """Give a connection as `snapshot` does, for a table that is sent while it is read; fewer of these at once."""
+async def streaming(reads: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+    """Give a connection as `reporting` does, for a table that is sent while it is read; fewer of these at once."""
     turns = _TURNS.setdefault(reads, _Turns())
-    async with turns.take(turns.streams), snapshot(reads) as connection:
+    async with turns.take(turns.streams), reporting(reads) as connection:
         yield connection
 
 

@@ -21,7 +21,7 @@ from api.routes.csv_answer import FORMAT, csv_answer, csv_stream, wants_csv
 from api.routes.log_row import LOG_COLUMNS, shown_log_row
 from api.routes.parameters import END_DATE, START_DATE, Given, Parameter, Parameters, read_uuid
 from api.routes.paths import read_by_get
-from api.routes.reading import snapshot, stream_snapshot
+from api.routes.reading import reporting, streaming
 from api.routes.spend_query import (
     FILTERS,
     FLAGS,
@@ -116,7 +116,7 @@ async def list_calls(request: Request, running: Running, who: Anybody) -> Respon
     if wants_csv(request, given) and given.text("limit") is None and given.text("cursor") is None:
         return await _all_as_csv(running, who, given)
     limit = given.integer("limit", 100, least=1, most=PAGE_MAX)
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         filters = await _log_filters(connection, given)
         try:
             page = await log_page(
@@ -137,7 +137,7 @@ async def _all_as_csv(running: Context, who: Caller, given: Given) -> Response:
     async def rows(filters: LogFilters) -> AsyncGenerator[dict[str, Any]]:
         until = time.monotonic() + _STREAM_S
         async with (
-            stream_snapshot(running.reads) as connection,
+            streaming(running.reads) as connection,
             aclosing(log_rows(connection, filters=filters, scope=who.scope)) as found,
         ):
             async for row in found:
@@ -145,7 +145,7 @@ async def _all_as_csv(running: Context, who: Caller, given: Given) -> Response:
                 if time.monotonic() > until:
                     raise TooSlowError(f"The table was not read within {_STREAM_S:.0f} s.")
 
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         filters = await _log_filters(connection, given)
     stream = rows(filters)
     # What is refused is refused before the answer begins.
@@ -169,7 +169,7 @@ async def _days(request: Request, running: Context, who: Caller, given: Given) -
     start, end = given.period()
     if start is None or end is None:
         raise bad_request("Sums of days need start_date and end_date.", param="start_date")
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         filters = await filters_of(connection, given)
         asked: dict[str, Any] = {"start": start, "end": end, "filters": filters, "scope": who.scope, "interval": "day"}
         days = await spend_report(connection, **asked, groups_max=GROUPS_MAX)
@@ -202,7 +202,7 @@ async def list_calls_by_page(request: Request, running: Running, who: Anybody) -
     page = given.integer("page", 1, least=1, most=ROWS_DEEP_MAX // size)
     order = _ORDERS[given.choice("sort_by", tuple(_ORDERS), "startTime") or "startTime"]
     descending = given.choice("sort_order", ("asc", "desc"), "desc") == "desc"
-    async with snapshot(running.reads) as connection:
+    async with reporting(running.reads) as connection:
         filters = await _log_filters(connection, given)
         found = await numbered_page(
             connection, filters=filters, order=order, is_descending=descending, page=page, size=size, scope=who.scope

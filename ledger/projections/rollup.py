@@ -14,8 +14,10 @@ import asyncpg
 
 #: The dimensions of `*_periods`: a key has one org, team and user at a time, and models and tiers are few.
 PERIOD_DIMENSIONS = ("org", "team", "user_id", "key_id", "model", "deployment", "tier")
-#: The dimensions of `*_names`; `all` has the one name ''. Names of end users and tags are kept by key.
-NAME_DIMENSIONS = ("all", *PERIOD_DIMENSIONS, "end_user", "tag")
+#: End users by the key that they came through. There may be tens of thousands, so all keys together are kept as well.
+END_USER_OF_KEY = "end_user_of_key"
+#: The dimensions of `*_names`; `all` has the one name ''. Tags are kept by key, too.
+NAME_DIMENSIONS = ("all", *PERIOD_DIMENSIONS, "end_user", END_USER_OF_KEY, "tag")
 #: From fine to coarse. A third of a month is from the 1st, 11th or 21st.
 GRAINS = ("day", "third", "month")
 
@@ -135,14 +137,18 @@ def _names_of_day(rollup: Rollup) -> str:
     sums, added = ", ".join(rollup.sums), _added(rollup.sums)
     singles = ", ".join(f"('{name}', {name})" for name in PERIOD_DIMENSIONS)
     return f"""
-WITH rows AS MATERIALIZED ({rollup.rows}), names AS (
+WITH rows AS MATERIALIZED ({rollup.rows}), end_users AS MATERIALIZED (
+    SELECT end_user, key_id, {added} FROM rows GROUP BY end_user, key_id
+), names AS (
     SELECT named.dimension, named.name, '' COLLATE "C" AS key_id, {added}
     FROM @target@.@prefix@_periods AS p
     CROSS JOIN LATERAL (VALUES ('all', '' COLLATE "C"), {singles}) AS named (dimension, name)
     WHERE p.grain = 'day' AND p.start = $1::date
     GROUP BY named.dimension, named.name
     UNION ALL
-    SELECT 'end_user', end_user, key_id, {added} FROM rows GROUP BY end_user, key_id
+    SELECT 'end_user', end_user, '', {added} FROM end_users GROUP BY end_user
+    UNION ALL
+    SELECT '{END_USER_OF_KEY}', end_user, key_id, {sums} FROM end_users
     UNION ALL
     SELECT 'tag', ledger.bounded(tag), key_id, {added} FROM rows CROSS JOIN LATERAL unnest(tags) AS tag
     GROUP BY ledger.bounded(tag), key_id

@@ -12,7 +12,7 @@ from typing import Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger.projections.rollup import PERIOD_DIMENSIONS
+from ledger.projections.rollup import END_USER_OF_KEY, PERIOD_DIMENSIONS
 
 Interval = Literal["hour", "day", "month"]
 #: A table of rollups and, for names, the dimension; None: the rows themselves.
@@ -51,12 +51,11 @@ def source_of(grouped: Collection[str], filtered: Collection[str]) -> Source:
     used = {*grouped, *filtered}
     if "tag" in grouped and "tag" in filtered:
         return None
-    if not used:
-        return "names", "all"
-    if len(used) == 1:
-        return "names", next(iter(used))
-    if len(used) == 2 and "key_id" in used and used & {"end_user", "tag"}:  # noqa: PLR2004 - a name and its key
-        return "names", next(iter(used - {"key_id"}))
+    if len(used) <= 1:
+        return "names", next(iter(used), "all")
+    of_key = {"end_user": END_USER_OF_KEY, "tag": "tag"}
+    if "key_id" in used and len(used) == 2 and (others := used & of_key.keys()):  # noqa: PLR2004 - a name and its key
+        return "names", of_key[others.pop()]
     if used <= {*PERIOD_DIMENSIONS}:
         return "periods", ""
     return None

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ARRAY, Date, String, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ledger.projections.rollup import END_USER_OF_KEY
 from ledger.reports.periods import Interval, Plan, Source, plan, source_of
 
 Names = tuple[str, ...]
@@ -120,7 +121,8 @@ def _statement(book: Book, question: Question, source: Source, read: Plan) -> tu
 
 def _from_rollup(book: Book, question: Question, source: tuple[str, str], grain: str) -> str:
     table, dimension = source
-    column = {dimension: "name"} if table == "names" else {}
+    named = "end_user" if dimension == END_USER_OF_KEY else dimension
+    column = {named: "name"} if table == "names" else {}
     columns = [f"{column.get(name, name)} AS {name}" for name in question.group_by]
     conditions = [f"grain = '{grain}' AND start = ANY(:starts_{grain})"]
     if table == "names":

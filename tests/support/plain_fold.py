@@ -74,7 +74,12 @@ def plain_names(spend: dict[tuple[object, ...], list[Any]]) -> dict[tuple[str, s
         hour, org, team, user, key, end_user, model, deployment, tier, tags = cast("tuple[Any, ...]", place)
         month, day = hour[:7], int(hour[8:10])
         periods = {"day": hour[:10], "third": f"{month}-{min((day - 1) // 10, 2) * 10 + 1:02}", "month": f"{month}-01"}
-        named = [("all", "", ""), ("end_user", end_user, key), *(("tag", tag, key) for tag in tags)]
+        named = [
+            ("all", "", ""),
+            ("end_user", end_user, ""),
+            ("end_user_of_key", end_user, key),
+            *(("tag", tag, key) for tag in tags),
+        ]
         dims = {"org": org, "team": team, "user_id": user, "key_id": key, "model": model, "deployment": deployment}
         named += [(dimension, name, "") for dimension, name in (dims | {"tier": tier}).items()]
         for grain, start in periods.items():
