@@ -318,7 +318,7 @@ def make_engine(
         ),
         cancel_on_disconnect=general.on_disconnect == "cancel",
         drain_timeout_s=general.drain_timeout_s,
-        keeps_upstream_keys=True,
+        keeps_upstream_keys=general.upstream_key_errors == "own",
     )
     router = Router(deployments, routing, random.Random())  # noqa: S311 - spreads load, guards nothing
     return Engine(router, upstream, MockUpstream(), lambda: book.prices, book, settings, observer)

@@ -47,6 +47,8 @@ class GeneralSettings:
     call_buffer_bytes: int = 8 * MIB
     journal_max_events: int = 5_000_000
     journal_max_age_s: float = 21_600.0
+    upstream_key_errors: str = "relay"
+    """An upstream's 401 or 403: passed on as it is, or answered with an error of the proxy's own (`own`)."""
     api_description: str = "open"
     """Who may read /openapi.json and /docs: everybody, whoever has a key (`key`), or nobody (`off`)."""
     metrics_require_key: bool = True
@@ -112,6 +114,7 @@ def read_general(table: Table | None) -> GeneralSettings:
         call_buffer_bytes=table.size_bytes("call_buffer_bytes", default.call_buffer_bytes, minimum_bytes=MIB),
         journal_max_events=table.integer("journal_max_events", default.journal_max_events, minimum=1000),
         journal_max_age_s=table.seconds("journal_max_age_s", default.journal_max_age_s, minimum_s=60.0),
+        upstream_key_errors=table.choice("upstream_key_errors", ("relay", "own"), default.upstream_key_errors),
         api_description=table.choice("api_description", ("open", "key", "off"), default.api_description),
         metrics_require_key=table.boolean("metrics_require_key", default=default.metrics_require_key),
         log_format=table.choice("log_format", ("text", "json"), default.log_format),

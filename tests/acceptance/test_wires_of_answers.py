@@ -183,9 +183,11 @@ async def test_part_of_an_answer_that_may_hold_a_secret_is_withheld(proxy: Local
 
 
 @pytest.mark.parametrize(("script", "status"), [("error_401", 401), ("error_403", 403)])
-async def test_refusal_of_the_proxys_own_key_does_not_blame_the_clients(
-    proxy: LocalProxy, upstream: Upstream, script: str, status: int
+async def test_refusal_of_the_proxys_own_key_need_not_blame_the_clients(
+    make_shared_proxy: MakeProxy, upstream: Upstream, script: str, status: int
 ) -> None:
+    models = [deployment("gpt-4o", f"{upstream.url}/v1")]
+    proxy = await make_shared_proxy(configuration(models, general={"upstream_key_errors": "own"}))
     upstream.script(script)
     answered = await proxy.client.send(REQUEST)
     story = await proxy.book.ended(answered.call_id)

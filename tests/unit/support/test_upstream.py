@@ -102,7 +102,11 @@ async def test_script_that_breaks_off_is_asked_for_gives_the_client_an_error(ups
     assert upstream.requests[0].script == name
 
 
-@pytest.mark.parametrize("name", sorted(set(SCRIPTS) - BROKEN - ENDLESS - set(ENCODED) - {"gzip_broken"}))
+#: What a proper client cannot read whole; the tests of the proxy say what becomes of it.
+ODD = frozenset({"cut_chunked", "cut_gzip", "gzip_broken", "huge_headers", "stalled_plain"})
+
+
+@pytest.mark.parametrize("name", sorted(set(SCRIPTS) - BROKEN - ENDLESS - set(ENCODED) - ODD))
 async def test_script_that_ends_is_asked_for_gives_status_and_body_of_its_answer(upstream: Upstream, name: str) -> None:
     status, body, _ = await fetch(upstream, {"input": "hi", "stream": True, "metadata": {"script": name}})
     seen = upstream.requests[0]
