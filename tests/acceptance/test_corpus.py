@@ -32,7 +32,8 @@ BILLABLE = "/v1/responses"
 NOT_BILLED = {
     "searches counted by output items, as the answer does not count them": 6,
     "no price is known for model 'gpt-5.4-2025-04-14'": 4,
-    "code_interpreter_call: the least time of 5 minutes for each container, as the answer does not say how long it ran": 2,
+    "code_interpreter_call: the least time of 5 minutes for each container, as the answer does not say how long it "
+    "ran": 2,
 }
 
 
