@@ -106,13 +106,18 @@ class CallStory:
         return "" if self.ending is None else self.ending.type
 
     def answer(self) -> bytes:
-        """Return the bytes of the last attempt's answer as the book holds them; the proxy's own where there is none."""
+        """Return the bytes of the answer as the book holds them: the proxy's own, or the last attempt's.
+
+        An end with a body is an answer that the proxy gave itself; what came of the upstream's is evidence then.
+        """
+        if self.ending is not None and self.ending.body:
+            return self.ending.body
         last = self.attempts[-1] if self.attempts else AttemptStory("")
         if last.body is not None:
             return bytes(self.pieces[last.body])
         if last.chunks:
             return b"".join(self.pieces.get(version, b"") for version in last.chunks)
-        return b"" if self.ending is None else self.ending.body or b""
+        return b""
 
     def forget_bytes(self) -> None:
         """Keep what happened, drop the answer's bytes: they have been compared."""
