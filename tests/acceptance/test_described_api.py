@@ -102,8 +102,8 @@ def _good(url: str) -> list[tuple[str, str, str, Any]]:
     """Requests that are served: method, path as described, path as asked, body."""
     with httpx.Client(base_url=url, headers=AUTHORIZED) as client:
         key = client.post("/key/generate", json={"key_alias": "described", "metadata": {"a": 1}}).json()["key"]
-        calls = client.get("/spend/logs").json()
-        call_id = next(row["call_id"] for row in calls if row["stream"])
+        calls = client.get("/spend/logs?limit=1000").json()
+        call_id = next(row["call_id"] for row in calls if row["stream"] and row["status"] == "completed")
     year = "start_date=2020-01-01&end_date=2100-01-01"
     return [
         ("get", "/key/info", f"/key/info?key={key}", None),
