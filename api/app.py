@@ -39,6 +39,7 @@ from ledger.journal.journals import JournalSettings
 from ledger.money.tokens import warm
 from ledger.postgres.connect import CONNECTION_LOST, connect, engine
 from ledger.postgres.migrate import check
+from ledger.reports import SESSION
 from llm.deployment import Deployment
 from llm.engine import Engine, EngineSettings
 from llm.http_proxy import proxy_for
@@ -51,7 +52,6 @@ from llm.upstream_mock import MockUpstream
 logger = logging.getLogger(__name__)
 
 _READS_POOL: Final = 6
-_READS_TIMEOUT: Final = "30s"
 _PARENT_POLL_S: Final = 1.0
 _SEAL_TIMEOUT_S: Final = 5.0
 #: Containers made since the last collection that start one; a call makes some hundreds, freed without its help.
@@ -203,7 +203,7 @@ class Application:
         engine_of_calls = make_engine(self.config, deployments, self._upstream, book, self._observer)
         vitals = Vitals(self._instruments.cells, book, engine_of_calls)
         self._affinity = Affinity(self._url, engine_of_calls)
-        reads = engine(self._url, purpose="reports", pool_size=_READS_POOL, statement_timeout=_READS_TIMEOUT)
+        reads = engine(self._url, purpose="reports", pool_size=_READS_POOL, **SESSION)
         stored = StoredResponses(book, reads)
         self._calls = Calls(
             book, engine_of_calls, authenticator, keyring, self._affinity, general, self._observer, stored

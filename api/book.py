@@ -28,6 +28,7 @@ from ledger.money.book import PriceBook
 from ledger.money.cost import Charge
 from ledger.postgres.connect import CONNECTION_LOST
 from ledger.projections.projector import Projector
+from ledger.projections.roller import Roller
 from llm.deployment import Deployment
 from llm.estimates import estimate_open_attempt, response_id_of
 from llm.record import Record
@@ -43,6 +44,7 @@ class Book:
         self._wake = asyncio.Event()
         self.journals = Journals(url, writer_identity(version), settings, self._wake.set)
         self.projector = Projector(url, self._wake)
+        self.roller = Roller(url)
         self._administration = Administration(url, self.journals, self.projector)
         self.watch = Watch(url, self.estimate, lease_s=lease_s, own=self._own, lost=self._lost)
         self.prices = PriceBook()
@@ -58,6 +60,7 @@ class Book:
         """
         await self.watch.recover_at_start()
         self._start(self.projector.run(), "projections")
+        self._start(self.roller.run(), "rollups")
         self._start(self.watch.run(), "watch")
 
     def _start(self, coroutine: Any, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ledger.postgres.connect import engine
+from ledger.reports import SESSION
 from ledger.reports.calls import LogFilters, log_page
 from ledger.reports.ends import ends_report
 from ledger.reports.spend import COLUMNS, SpendFilters, spend_report
@@ -29,7 +30,7 @@ class Timing:
 
 async def measure(url: str) -> list[Timing]:
     """Time each report a few times, over the last 90 days where nothing else is said; the first reading warms up."""
-    reads = engine(url, purpose="benchmark", statement_timeout="60s")
+    reads = engine(url, purpose="benchmark", pool_size=1, **SESSION)
     try:
         return [await _time(reads, name, is_served, report) for name, is_served, report in _reports()]
     finally:

@@ -150,6 +150,7 @@ ROLLUP = Rollup(
       AND received_at < ($1::date + 1)::timestamp AT TIME ZONE 'UTC' AND status <> 'in_progress'
 """,
     sums=("succeeded", "failed"),
+    has_end_users=False,
 )
 
 CALLS = Projection(

@@ -15,8 +15,7 @@ import asyncpg
 from ledger.postgres.connect import CONNECTION_LOST, connect
 from ledger.projections.catalogue import by_names
 from ledger.projections.definition import Projection
-from ledger.projections.fold import LIVE, UNREADABLE, fold, spans
-from ledger.projections.rollup import roll_up
+from ledger.projections.fold import UNREADABLE, fold, spans
 from ledger.projections.together import fold_together
 
 log = logging.getLogger(__name__)
@@ -25,8 +24,6 @@ log = logging.getLogger(__name__)
 BATCH_EVENTS = 2_000
 _RETRY_FIRST_S, _RETRY_MOST_S = 0.1, 5.0
 _GATHER_S = 0.05
-#: Looking for a period to roll up: at rest this often, and under load too, so that it is done at all.
-_ROLL_UP_S, _ROLL_UP_BUSY_S = 2.0, 10.0
 #: A fold that hangs must not hold its lock, or its snapshot, for ever.
 _SESSION = {
     "statement_timeout": "120s",
@@ -90,7 +87,6 @@ class Projector:
         # One connection serves the loop and the requests that wait for a fold; a batch is short.
         self._turn = asyncio.Lock()
         self._unfit: set[str] = set()
-        self._rolled_up_s = time.monotonic()
 
     async def run(self) -> None:
         """Fold until cancelled; a lost database is waited for."""
@@ -100,7 +96,6 @@ class Projector:
                 self._wake.clear()
                 try:
                     busy = await self._round()
-                    busy = await self._roll_up_in_time(busy=busy) or busy
                 except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
                     log.warning("projections pause for %.1f s: %s: %s", retry_s, type(error).__name__, error)
                     await self._drop_connection()
@@ -184,31 +179,6 @@ class Projector:
             await fold(connection, projection, work, batch=batch, careful=careful)
             await connection.execute(_NUMBER, projection.name, batch)
         return True
-
-    async def roll_up(self) -> bool:
-        """Roll up one past period of each projection that has a stale one; False when there was none."""
-        rolled = [await self._roll_up(projection) for projection in self._projections if projection.rollup is not None]
-        return any(rolled)
-
-    async def _roll_up(self, projection: Projection) -> bool:
-        async with self._turn:
-            connection = await self._connected()
-            async with connection.transaction():
-                row = await connection.fetchrow(_RIGHT_TO_FOLD, projection.name)
-                if row is None or projection.rollup is None or not self._fits(projection, row["version"]):
-                    return False
-                return await roll_up(connection, projection.rollup, LIVE)
-
-    async def _roll_up_in_time(self, *, busy: bool) -> bool:
-        if time.monotonic() - self._rolled_up_s < (_ROLL_UP_BUSY_S if busy else _ROLL_UP_S):
-            return False
-        if not busy and await self.roll_up():
-            # There may be more, and it may be done now.
-            return True
-        if busy:
-            await self.roll_up()
-        self._rolled_up_s = time.monotonic()
-        return False
 
     def _fits(self, projection: Projection, version: int) -> bool:
         if version == projection.version:

@@ -15,7 +15,6 @@ from ledger.postgres.connect import connect
 from ledger.projections.catalogue import by_names
 from ledger.projections.definition import Projection
 from ledger.projections.fold import UNREADABLE, fold, spans
-from ledger.projections.rollup import roll_up_all
 from ledger.projections.shadow import ExchangeError, complete, create, exchange
 
 SCHEMA = "ledger_rebuild"
@@ -154,8 +153,6 @@ async def _load(url: str, projection: Projection, gate: asyncio.Semaphore, meter
         try:
             await catch_up(connection, projection, SCHEMA, meter=meter.add)
             await complete(connection, projection, SCHEMA)
-            if projection.rollup is not None:
-                await roll_up_all(connection, projection.rollup, SCHEMA)
             await catch_up(connection, projection, SCHEMA, meter=meter.add)
         finally:
             await connection.close()

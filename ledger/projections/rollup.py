@@ -1,9 +1,9 @@
 """Rollups: sums of past days, thirds of months and months, so that a report reads thousands of rows, not millions.
 
 They are not folded with each batch, which would write each charge five times more: a fold only marks the periods that
-it touches as stale, in its own transaction, and whoever holds the right to fold sums a stale period that is over anew,
-from the projection's own rows. `ledger/reports/periods.py` reads a period's rollup where it is current, and else the
-rows; both are in one snapshot, so an answer does not depend on what is rolled up.
+it touches as stale, in its own transaction, and `roller.py` sums a stale period that is over anew, from the
+projection's own rows. `ledger/reports/periods.py` reads a period's rollup where it is current, and else the rows; both
+in one snapshot, so an answer does not depend on what is rolled up.
 """
 
 from collections.abc import Sequence
@@ -24,29 +24,39 @@ GRAINS = ("day", "third", "month")
 _FEW = ", ".join(PERIOD_DIMENSIONS)
 
 #: The oldest period that is over and stale, days first. The hour's grace leaves a day alone while calls of its last
-#: minutes still end.
+#: minutes still end. The lock waits for a fold that touches the period, and makes the next one wait.
 _STALE = """
-SELECT grain, start, until FROM (
-    SELECT grain, start, (CASE grain
-        WHEN 'day' THEN start + 1
-        WHEN 'third' THEN CASE WHEN extract(day FROM start) > 20 THEN date_trunc('month', start) + interval '1 month'
-                               ELSE start + interval '10 days' END
-        ELSE start + interval '1 month' END)::date AS until
-    FROM @target@.@prefix@_rolled WHERE NOT is_current
-) AS stale
-WHERE until <= ((now() - interval '1 hour') AT TIME ZONE 'UTC')::date
-ORDER BY array_position(ARRAY['day', 'third', 'month'], grain), start LIMIT 1
+SELECT r.grain, r.start, p.until FROM @target@.@prefix@_rolled AS r CROSS JOIN LATERAL (
+    SELECT (CASE r.grain
+        WHEN 'day' THEN r.start + 1
+        WHEN 'third' THEN CASE WHEN extract(day FROM r.start) > 20
+                               THEN date_trunc('month', r.start) + interval '1 month'
+                               ELSE r.start + interval '10 days' END
+        ELSE r.start + interval '1 month' END)::date AS until
+) AS p
+WHERE NOT r.is_current AND p.until <= ((now() - interval '1 hour') AT TIME ZONE 'UTC')::date
+ORDER BY array_position(ARRAY['day', 'third', 'month'], r.grain), r.start LIMIT 1 FOR UPDATE OF r
+"""
+#: A day that came while the lock was waited for.
+_STALE_WITHIN = """
+SELECT EXISTS (
+    SELECT FROM @target@.@prefix@_rolled WHERE grain = 'day' AND NOT is_current AND start >= $1 AND start < $2
+)
 """
 _ROLLED = "UPDATE @target@.@prefix@_rolled SET is_current = true WHERE grain = $1 AND start = $2"
 
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """What is rolled up: `rows` is a query of a day's rows ($1 its date) with all dimensions, tags, and `sums`."""
+    """What is rolled up: `rows` is a query of a day's rows ($1 its date) with all dimensions, tags, and `sums`.
+
+    End users are most of the names, and rolled up only where reports ask for all of them.
+    """
 
     prefix: str
     rows: str
     sums: tuple[str, ...]
+    has_end_users: bool
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -78,12 +88,15 @@ def touch(source: str, prefix: str) -> str:
 async def roll_up(connection: asyncpg.Connection, rollup: Rollup, target: str) -> bool:
     """Sum one stale period that is over anew, in the caller's transaction; False where there is none.
 
-    The caller holds the right to fold: nobody touches the period meanwhile.
+    Folds go on meanwhile; one that touches this very period waits. Only one process may do this at a time: a longer
+    period is summed from its days.
     """
     row = await connection.fetchrow(_spelt(_STALE, rollup, target))
     if row is None:
         return False
     grain, start, until = row["grain"], row["start"], row["until"]
+    if grain != "day" and await connection.fetchval(_spelt(_STALE_WITHIN, rollup, target), start, until):
+        return True
     for statement in _statements(rollup, grain):
         arguments: list[date] = [start] if grain == "day" else [start, until]
         await connection.execute(_spelt(statement, rollup, target), *arguments)
@@ -136,6 +149,12 @@ def _names_of_day(rollup: Rollup) -> str:
     """Names of which there are few are summed from the day's periods, which are there by then."""
     sums, added = ", ".join(rollup.sums), _added(rollup.sums)
     singles = ", ".join(f"('{name}', {name})" for name in PERIOD_DIMENSIONS)
+    end_users = f"""
+    UNION ALL
+    SELECT 'end_user', end_user, '', {added} FROM end_users GROUP BY end_user
+    UNION ALL
+    SELECT '{END_USER_OF_KEY}', end_user, key_id, {sums} FROM end_users
+"""  # noqa: S608 constants of this package
     return f"""
 WITH rows AS MATERIALIZED ({rollup.rows}), end_users AS MATERIALIZED (
     SELECT end_user, key_id, {added} FROM rows GROUP BY end_user, key_id
@@ -146,12 +165,9 @@ WITH rows AS MATERIALIZED ({rollup.rows}), end_users AS MATERIALIZED (
     WHERE p.grain = 'day' AND p.start = $1::date
     GROUP BY named.dimension, named.name
     UNION ALL
-    SELECT 'end_user', end_user, '', {added} FROM end_users GROUP BY end_user
-    UNION ALL
-    SELECT '{END_USER_OF_KEY}', end_user, key_id, {sums} FROM end_users
-    UNION ALL
     SELECT 'tag', ledger.bounded(tag), key_id, {added} FROM rows CROSS JOIN LATERAL unnest(tags) AS tag
     GROUP BY ledger.bounded(tag), key_id
+    {end_users if rollup.has_end_users else ""}
 )
 INSERT INTO @target@.@prefix@_names AS t (dimension, grain, start, name, key_id, {sums})
 SELECT dimension, 'day', $1::date, name, key_id, {sums} FROM names ORDER BY dimension, name, key_id

@@ -88,6 +88,7 @@ ROLLUP = Rollup(
         "calls", "attempts", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens",
         "reasoning_tokens", "billed_usd", "estimated_usd", "unknown_calls",
     ),
+    has_end_users=True,
 )  # fmt: skip
 
 SPEND = Projection(

@@ -23,6 +23,7 @@ _BOOK = Book(
     },
     where="status <> 'in_progress'",
     order="sum(succeeded) + sum(failed) DESC",
+    has_end_users=False,
 )
 
 

@@ -42,6 +42,7 @@ class Book:
     sums: Mapping[str, str]
     where: str
     order: str
+    has_end_users: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ async def groups_of(connection: AsyncConnection, book: Book, question: Question,
     source = source_of(question.group_by, filters.keys())
     if not book.prefix or len(filters.get("tag", ())) > 1:
         # Several tags overlap: only the rows say which calls have one of them.
+        source = None
+    if source is not None and not book.has_end_users and source[1] in {"end_user", END_USER_OF_KEY}:
         source = None
     read = await plan(connection, book.prefix, question.start, question.end, source=source, interval=question.interval)
     query, values = _statement(book, question, source, read)
