@@ -72,9 +72,9 @@ def parse(data: bytes, file: str, environ: Mapping[str, str]) -> Config:
     if not root.is_mapping:
         raise ConfigError(findings.mistakes)
     models = read_models(root, findings)
-    general = read_general(root.table("general_settings"))
     router_table = root.table("router_settings")
     llm_table = root.table("llm_settings", "litellm_settings")
+    general = read_general(root.table("general_settings"), llm_table)
     router = read_router(router_table, llm_table, {model.model_name for model in models}, findings)
     llm = read_llm(llm_table)
     finish(router_table, llm_table)

@@ -4,7 +4,7 @@ Sections that are missing have their defaults. What is set per deployment is the
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -83,11 +83,18 @@ class LlmSettings:
     """LiteLLM's spelling of `log_format: json`."""
 
 
-def read_general(table: Table | None) -> GeneralSettings:
-    """The section `general_settings`."""
+def read_general(table: Table | None, llm: Table | None) -> GeneralSettings:
+    """The section `general_settings`, with what `llm_settings` say of it in LiteLLM's words; that is not finished."""
     default = GeneralSettings()
+    metrics_key = None if llm is None else llm.boolean("require_auth_for_metrics_endpoint", None)
+    if metrics_key is not None:
+        default = replace(default, metrics_require_key=metrics_key)
     if table is None:
         return default
+    if llm is not None and metrics_key is not None and table.entry("metrics_require_key") is not None:
+        table.mistake(
+            "metrics_require_key", f"means the same as {llm.path}.require_auth_for_metrics_endpoint; keep one"
+        )
     in_bytes = table.size_bytes("max_request_bytes", None)
     in_mb = table.size_bytes("max_request_size_mb", None, unit_bytes=MIB)
     if in_bytes is not None and in_mb is not None:

@@ -152,6 +152,11 @@ def test_parse_of_a_wrong_model_says_what_was_expected(entry: str, expected: str
         ("router_settings: {fallbacks: [{m: []}, {m: []}]}", "are given twice"),
         ("llm_settings: {default_fallbacks: [x]}", "default_fallbacks[0]: expected a model_name"),
         ("llm_settings: {}\nlitellm_settings: {}", "means the same as llm_settings"),
+        (
+            "general_settings: {metrics_require_key: on}\nlitellm_settings: {require_auth_for_metrics_endpoint: on}",
+            "c.yaml:4: general_settings.metrics_require_key: means the same as litellm_settings.require_auth",
+        ),
+        ("llm_settings: {require_auth_for_metrics_endpoint: maybe}", "expected true or false, found 'maybe'"),
         ("router_setting: {}", "c.yaml:4: router_setting: unknown key; did you mean router_settings?"),
     ],
 )
@@ -291,6 +296,22 @@ litellm_settings: {num_retries: 7, request_timeout: 60, default_fallbacks: [m]}
     assert config.warnings == ()
     for secret in ("sk-other", "u:p@h", "sk-from-environment"):
         assert secret not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("section", "requires_key"),
+    [
+        ("", True),
+        ("general_settings: {metrics_require_key: false}", False),
+        ("litellm_settings: {require_auth_for_metrics_endpoint: false}", False),
+        ("litellm_settings: {require_auth_for_metrics_endpoint: true}", True),
+        ("general_settings: {lease_s: 20}\nllm_settings: {require_auth_for_metrics_endpoint: false}", False),
+    ],
+)
+def test_parse_takes_who_may_read_metrics_in_litellms_words_too(section: str, *, requires_key: bool) -> None:
+    config = read(MODEL + section)
+    assert config.general.metrics_require_key is requires_key
+    assert config.warnings == ()
 
 
 def test_parse_follows_anchors_and_merges() -> None:
