@@ -6,9 +6,7 @@ besides, what is appended is dropped, and nothing is waited for. `cost_of_books`
 """
 
 import sys
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import api.calls
@@ -21,50 +19,10 @@ from api.metrics.meter import Meter
 from api.observing import CallObserver
 from ledger.journal.journals import Journals
 from ledger.money.cost import Charge
+from llm.no_record import NoRecord
 
 MODES: Final = ("journal", "nothing")
 _NO_CHARGE: Final = Charge("billed")
-_NO_JOURNAL: Final = UUID(int=0)
-
-
-class NoLog:
-    """A call's log that keeps nothing. Implements `llm.record.Record`."""
-
-    journal_id = _NO_JOURNAL
-    keeps_bodies = True
-    has_room = True
-    is_stalled = False
-
-    def __init__(self, call_id: UUID) -> None:
-        self.call_id = call_id
-        self.received_at = datetime.now(UTC)
-
-    def append(
-        self, type_: str, facts: Mapping[str, Any], body: bytes | None = None, *, with_next: bool = False
-    ) -> None:
-        """Drop it."""
-
-    def chunk(self, body: bytes) -> None:
-        """Drop it."""
-
-    async def append_large(self, type_: str, facts: Mapping[str, Any], body: bytes) -> None:
-        """Drop it."""
-
-    async def durable(self) -> None:
-        """Wait for nothing."""
-
-    async def wait_for(self, seconds: float) -> bool:
-        """Wait for nothing."""
-        del seconds
-        return True
-
-    async def wait_for_room(self, seconds: float) -> bool:
-        """Wait for nothing."""
-        del seconds
-        return True
-
-    def close(self) -> None:
-        """Keep nothing of that, either."""
 
 
 def _unmasked(body: bytes, *_others: object, **_named: object) -> tuple[bytes, int]:
@@ -79,8 +37,8 @@ def _unpriced(*_others: object, **_named: object) -> Charge:
     return _NO_CHARGE
 
 
-def _no_log(_journals: Journals, call_id: UUID) -> NoLog:
-    return NoLog(call_id)
+def _no_record(_journals: Journals, call_id: UUID) -> NoRecord:
+    return NoRecord(call_id, keeps_bodies=True)
 
 
 def _unseen(_observer: object, *_told: object) -> None:
@@ -102,7 +60,7 @@ def take_out(mode: str) -> None:
         (CallObserver, "ended", _unseen),
     ]
     if mode == "nothing":
-        changes.append((Journals, "begin_call", _no_log))
+        changes.append((Journals, "begin_call", _no_record))
     for owner, name, substitute in changes:
         getattr(owner, name)
         setattr(owner, name, substitute)

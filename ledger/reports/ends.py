@@ -9,9 +9,9 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger.reports.periods import Interval, whole_hours
-from ledger.reports.spend import COLUMNS, GroupBy, SpendFilters
-from ledger.reports.sums import Book, Question, groups_of, total_of
+from ledger.reports.periods import Interval
+from ledger.reports.spend import GroupBy, SpendFilters, question_of
+from ledger.reports.sums import Book, total_and_groups
 
 _BOOK = Book(
     prefix="call",
@@ -62,15 +62,12 @@ async def ends_report(
     """Count calls received from `start` up to `end`, widened to whole hours, as `spend_report` does.
 
     Raises:
-        ValueError: a time without a zone, or an empty period.
+        ValueError: as `question_of`.
     """
-    start, end = whole_hours(start, end)
-    columns = tuple(COLUMNS[name] for name in group_by)
     filters = filters or SpendFilters()
+    question = question_of(start, end, group_by, interval, filters, scope)
     book = replace(_BOOK, prefix="", where=f"{_BOOK.where} AND {filters.flags}") if filters.flags else _BOOK
-    question = Question(start, end, columns, interval, filters.of(scope))
-    total = await total_of(connection, book, question)
-    rows = await groups_of(connection, book, question, limit=groups_max) if columns or interval else []
+    total, rows = await total_and_groups(connection, book, question, limit=groups_max)
     return EndsReport(
         groups={
             (row.bucket, row.names): Ends(**{name: int(value) for name, value in row.sums.items()}) for row in rows

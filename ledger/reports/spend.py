@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.projections.spend import ROLLUP
 from ledger.reports.periods import Interval, whole_hours
-from ledger.reports.sums import Book, Names, Question, groups_of, only, total_of
+from ledger.reports.sums import Book, Names, Question, only, total_and_groups
 from ledger.reports.tables import TOKENS
 
 GroupBy = Literal["key", "end_user", "model", "team", "tag", "org", "user", "deployment", "tier"]
@@ -139,6 +139,28 @@ class SpendReport:
     truncated: bool
 
 
+def question_of(
+    start: datetime,
+    end: datetime,
+    group_by: tuple[GroupBy, ...],
+    interval: Interval | None,
+    filters: SpendFilters,
+    scope: str | None,
+) -> Question:
+    """Return what a report asks: whole hours, columns, and the filters narrowed to the key `scope`.
+
+    Raises:
+        ValueError: a time without a zone, an empty period, an unknown dimension.
+    """
+    unknown = [name for name in group_by if name not in COLUMNS]
+    if unknown or len(set(group_by)) < len(group_by):
+        raise ValueError(
+            f"Spend can be grouped by {', '.join(COLUMNS)}, each once: got {', '.join(map(repr, group_by))}."
+        )
+    columns = tuple(COLUMNS[name] for name in group_by)
+    return Question(*whole_hours(start, end), columns, interval, filters.of(scope))
+
+
 async def spend_report(
     connection: AsyncConnection,
     *,
@@ -158,23 +180,15 @@ async def spend_report(
     Raises:
         ValueError: a time without a zone, an empty period, an unknown dimension, too many groups.
     """
-    start, end = whole_hours(start, end)
-    unknown = [name for name in group_by if name not in COLUMNS]
-    if unknown or len(set(group_by)) < len(group_by):
-        raise ValueError(
-            f"Spend can be grouped by {', '.join(COLUMNS)}, each once: got {', '.join(map(repr, group_by))}."
-        )
     if not 1 <= groups_max <= GROUPS_MAX:
         raise ValueError(f"A report has from 1 to {GROUPS_MAX} groups: got {groups_max}.")
-    columns = tuple(COLUMNS[name] for name in group_by)
     filters = filters or SpendFilters()
+    question = question_of(start, end, group_by, interval, filters, scope)
     book = replace(_LOG, where=filters.flags) if filters.flags else _BOOK
-    question = Question(start, end, columns, interval, filters.of(scope))
-    total = await total_of(connection, book, question)
-    rows = await groups_of(connection, book, question, limit=groups_max + 1) if columns or interval else []
+    total, rows = await total_and_groups(connection, book, question, limit=groups_max + 1)
     return SpendReport(
-        start=start,
-        end=end,
+        start=question.start,
+        end=question.end,
         groups=tuple(Group(row.names, _sums(row.sums), row.bucket) for row in rows[:groups_max]),
         total=_sums(total),
         overlapping="tag" in group_by,

@@ -68,6 +68,15 @@ class Answer:
     sums: dict[str, Any]
 
 
+async def total_and_groups(
+    connection: AsyncConnection, book: Book, question: Question, *, limit: int
+) -> tuple[dict[str, Any], list[Answer]]:
+    """Return the sums of everything, and at most `limit` groups; none where neither name nor interval is asked for."""
+    total = await total_of(connection, book, question)
+    is_grouped = bool(question.group_by or question.interval)
+    return total, await groups_of(connection, book, question, limit=limit) if is_grouped else []
+
+
 async def total_of(connection: AsyncConnection, book: Book, question: Question) -> dict[str, Any]:
     """Return the sums of everything that the filters let through; zeroes where there is nothing."""
     everything = Question(question.start, question.end, (), None, question.filters)

@@ -6,13 +6,13 @@ import that exists at run time only, so that a program without a book loads no d
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any, Final, Protocol, cast
 from uuid import UUID
 
 from ledger.money.book import PriceBook
 from ledger.money.cost import Charge
+from llm.no_record import NoRecord
 from llm.record import Bookkeeper, Record
 from llm.request import ClientRequest
 from llm.sdk.settings import Identity
@@ -87,7 +87,7 @@ class Unrecorded:
 
     def begin(self, call_id: UUID) -> Record:
         """Return a log that keeps nothing."""
-        return _NoRecord(call_id)
+        return NoRecord(call_id)
 
     async def received(self, record: Record, request: ClientRequest, identity: Identity) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
         """Return what the engine asks of `call.received`."""
@@ -107,41 +107,3 @@ def _installed_prices() -> PriceBook:
     from ledger.money.seed import seed_prices  # noqa: PLC0415 - a quarter of a second
 
     return PriceBook(seed_prices())
-
-
-class _NoRecord:
-    """A call's log where there is no book: everything is durable at once, because nothing is kept."""
-
-    has_room = True
-    is_stalled = False
-    keeps_bodies = False
-
-    def __init__(self, call_id: UUID) -> None:
-        self.call_id = call_id
-        self.journal_id = call_id
-        self.received_at = datetime.now(UTC)
-
-    def append(
-        self, type_: str, facts: Mapping[str, Any], body: bytes | None = None, *, with_next: bool = False
-    ) -> None:
-        """Keep nothing."""
-
-    def chunk(self, body: bytes) -> None:
-        """Keep nothing."""
-
-    async def append_large(self, type_: str, facts: Mapping[str, Any], body: bytes) -> None:
-        """Keep nothing."""
-
-    async def durable(self) -> None:
-        """Return at once."""
-
-    async def wait_for(self, seconds: float) -> bool:  # noqa: ARG002 - the protocol's
-        """Return at once."""
-        return True
-
-    async def wait_for_room(self, seconds: float) -> bool:  # noqa: ARG002 - the protocol's
-        """Return at once."""
-        return True
-
-    def close(self) -> None:
-        """Do nothing."""
