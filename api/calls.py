@@ -17,7 +17,7 @@ from api.affinity import Affinity
 from api.asgi_client import AsgiClient, ClientGoneError, Receive, Scope, Send, headers_of, read_body
 from api.auth import Authenticator, Caller, KeyRefusedError, presented_key, require_call
 from api.book import Book
-from api.config_settings import STORE_BODIES, GeneralSettings
+from api.config_settings import GeneralSettings
 from api.errors import ApiFailure, bad_request, unavailable, wrong_method
 from api.identity import end_user_of, tags_of_call
 from api.keyring import CachedKeyring
@@ -38,7 +38,7 @@ from llm.outcome import Outcome
 from llm.record import Record
 from llm.relay import withheld
 from llm.request import ClientRequest, read_client_request
-from llm.without_bodies import RecordWithoutBodies
+from llm.without_bodies import STORE_BODIES, STORE_BODIES_HEADER, RecordWithoutBodies, wish_of
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,6 @@ _METHODS_BELOW: Final = ("GET", "POST", "DELETE")
 _QUERY_CHARS_MAX: Final = 4_096
 _MODEL_CHARS_MAX: Final = 256
 _LEDGER_WAIT_S: Final = 5.0
-STORE_BODIES_HEADER: Final = "x-llm-store-bodies"
 #: A refused body that decodes to more than this is withheld rather than searched for secrets.
 _REFUSED_BYTES_MAX: Final = 64 * 1024 * 1024
 
@@ -116,7 +115,7 @@ class Calls:
         except LedgerUnavailableError:
             await self._turn_away(client, error or LEDGER_UNAVAILABLE)
             return
-        if not keeps_bodies(self._general.store_bodies, caller, dict(headers).get(STORE_BODIES_HEADER)):
+        if not keeps_bodies(self._general.store_bodies, caller, wish_of(headers)):
             record = RecordWithoutBodies(record)
         # Of a request that is refused already nothing more is read: `expect: 100-continue` asks for just that.
         watch = asyncio.create_task(client.watch()) if error is None else None
@@ -181,7 +180,7 @@ class Calls:
         facts = received_facts(scope, path, headers, caller, body)
         try:
             _check_not_refused(error)
-            _check_store_bodies(dict(headers).get(STORE_BODIES_HEADER))
+            _check_store_bodies(wish_of(headers))
             request = self._read(method, path, scope, headers, body)
             complete_facts(facts, request, caller, dict(headers))
             require_call(caller, method, scope["path"])
@@ -279,7 +278,7 @@ def received_facts(
         "model": "",
         "stream": False,
         "client_address": address[0] if address else "",
-        "client_retry": int(retry) if retry.isdigit() and len(retry) < 4 else None,  # noqa: PLR2004 - a small count
+        "client_retry": int(retry) if retry.isdecimal() and len(retry) < 4 else None,  # noqa: PLR2004 - a small count
         "content_encoding": given.get("content-encoding", "")[:64],
         "body_bytes": len(body),
         "parts": 1,

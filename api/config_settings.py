@@ -11,9 +11,9 @@ from types import MappingProxyType
 from api.config_keys import GENERAL_NOT_HONOURED, LLM_NOT_HONOURED, ROUTER_NOT_HONOURED
 from api.config_nodes import Entry, Findings, nearest
 from api.config_table import Table, list_entries, read_entry
+from llm.without_bodies import STORE_BODIES
 
 MIB = 1024 * 1024
-STORE_BODIES = ("all", "none")
 
 
 @dataclass(frozen=True, slots=True)

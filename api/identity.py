@@ -53,7 +53,7 @@ def tags_of_call(caller: Caller, headers: Mapping[str, str], members: Members | 
     tags = tags_of(values)
     if len(tags) > TAGS_MAX:
         raise bad_request(f"A call has at most {TAGS_MAX} tags, this one has {len(tags)}.", param="metadata.tags")
-    return [_bounded(tag, "metadata.tags") for tag in tags]
+    return [_bounded(tag, "tag") for tag in tags]
 
 
 def _metadata(members: Members | None) -> Mapping[str, Any]:

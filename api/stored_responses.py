@@ -31,6 +31,7 @@ from llm.terminal import read_terminal
 #: A larger answer is not given from the book: it is held in memory while it is searched.
 _ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 _FOLD_WAIT_S: Final = 2.0
+_DIGITS_MAX: Final = 18
 _OK: Final = 200
 _FINAL: Final = frozenset({"completed", "incomplete", "failed", "cancelled"})
 _SSE: Final = "text/event-stream"
@@ -184,12 +185,12 @@ def _response_in(blocks: list[bytes]) -> bytes | None:
 
 
 def _after(blocks: list[bytes], query: str) -> bytes | None:
-    """Return the blocks behind `starting_after`, all without it; None where it is no number."""
+    """Return the blocks behind `starting_after`, all without it; None where it is no number that could be one."""
     given = parse_qs(query).get("starting_after")
     if given is None:
         return b"".join(blocks)
     number = given[-1]
-    if not (number.isascii() and number.isdecimal()):
+    if not (number.isascii() and number.isdecimal()) or len(number) > _DIGITS_MAX:
         return None
     for place, block in enumerate(blocks):
         sequence_number = _sequence_number(block)

@@ -28,7 +28,7 @@ from llm.client import Head
 from llm.ending import Ending, text_fact
 from llm.errors import LEDGER_UNAVAILABLE, ApiError
 from llm.estimates import response_id_of
-from llm.masking import mask_query, mask_text
+from llm.masking import mask_location, mask_query, mask_text
 from llm.outcome import Observer, Outcome
 from llm.record import Bookkeeper
 from llm.upstream import UpstreamAnswer, UpstreamRequest
@@ -82,11 +82,18 @@ class CallBook:
         facts = {
             "attempt": attempt.number,
             "status": answer.status,
-            "headers": [[name, mask_text(value, key)] for name, value in header_rules.of_answer(answer.headers)],
-            "upstream_request_id": header_rules.find(answer.headers, "x-request-id"),
+            "headers": [
+                [name, self._shown(name, value, key)] for name, value in header_rules.of_answer(answer.headers)
+            ],
+            "upstream_request_id": mask_text(header_rules.find(answer.headers, "x-request-id"), key),
             "latency_us": since_us(attempt),
         }
         self._record.append(ATTEMPT_ANSWERED, facts)
+
+    def _shown(self, name: str, value: str, key: str) -> str:
+        if name == "location":
+            value = mask_location(value, self._call.request.query, self._call.received["query"])
+        return mask_text(value, key)
 
     def failed(self, attempt: Attempt, reason: str, message: str, *, sent: bool) -> None:
         """Enqueue `attempt.failed`."""

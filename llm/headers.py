@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from llm.encodings import narrow_accept_encoding
+from llm.masking import is_named_like_credential
 
 Headers = list[tuple[str, str]]
 
@@ -34,7 +35,6 @@ _BOOK_REQUEST: Final = frozenset(
     }
 )  # fmt: skip
 _BOOK_REQUEST_PREFIXES: Final = ("x-stainless-", "x-llm-", "x-litellm-")
-_BOOK_REQUEST_NEVER: Final = frozenset({"x-litellm-api-key", "x-llm-api-key"})
 _BOOK_ANSWER: Final = frozenset(
     {"content-type", "content-encoding", "location", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"}
 )
@@ -88,7 +88,7 @@ def of_request(headers: Iterable[tuple[str, str]]) -> list[list[str]]:
     return [
         [name, value[:_VALUE_CHARS_MAX]]
         for name, value in headers
-        if (name in _BOOK_REQUEST or name.startswith(_BOOK_REQUEST_PREFIXES)) and name not in _BOOK_REQUEST_NEVER
+        if name in _BOOK_REQUEST or (name.startswith(_BOOK_REQUEST_PREFIXES) and not is_named_like_credential(name))
     ]
 
 

@@ -6,6 +6,7 @@ still reads as what was sent. Upstream and client keys travel in headers and are
 
 import re
 from collections.abc import Collection
+from urllib.parse import unquote
 
 from llm.json_spans import ANY, Members, Path, Span, find_spans, scan_object, splice
 from llm.json_text import read_json
@@ -16,7 +17,8 @@ PLACEHOLDER = f'"{MASKED}"'.encode()
 KEY_CHARS_MIN = 8
 """A shorter key is a dummy, and would be found in words."""
 
-_CREDENTIAL = re.compile(r"(?i)(?<![^&?])([^=&]*(?:key|token|auth|secret|password|signature|credential)[^=&]*)=[^&]*")
+_NAME_IN_QUERY = re.compile(r"(?:^|[;?])([^=;?]*)=")
+_CREDENTIAL = re.compile(r"(?i)key|token|auth|secret|passw|signature|credential|^(?:sig|pwd|jwt)$")
 
 # An MCP tool carries its token and headers, a container's network policy its domain secrets. Tools stand in the
 # request, in the echo of an answer, inside items (additional_tools, tool_search_output) and inside a namespace tool.
@@ -97,11 +99,37 @@ def mask_text(text: str, key: str) -> str:
 
 def mask_query(query: str, key: str = "") -> str:
     """A query without the values of parameters that are named like credentials, and without the client's key."""
-    return query and mask_text(_CREDENTIAL.sub(rf"\1={MASKED}", query), key)
+    return query and mask_text("&".join(map(_without_credential, query.split("&"))), key)
+
+
+def mask_location(location: str, query: str, recorded: str) -> str:
+    """A `location` without credentials in its query, also where it repeats the request's `query`, recorded masked."""
+    echoed = location.replace(query, recorded) if query else location
+    address, mark, parameters = echoed.partition("?")
+    return f"{address}{mark}{mask_query(parameters)}"
+
+
+def _without_credential(parameter: str) -> str:
+    for name in _NAME_IN_QUERY.finditer(parameter):
+        # Whoever reads a name decodes it first.
+        if is_named_like_credential(unquote(name[1])):
+            return f"{parameter[: name.end()]}{MASKED}"
+    return parameter
+
+
+def is_named_like_credential(name: str) -> bool:
+    """Tell whether a parameter or a header of that name may hold a credential."""
+    return _CREDENTIAL.search(name) is not None
+
+
+def key_bytes(key: str) -> bytes:
+    """The key as it would stand in an answer; b"" for a dummy, which is not looked for."""
+    return key.encode() if len(key) >= KEY_CHARS_MIN else b""
 
 
 def _without_key(body: bytes, masked: int, key: str) -> tuple[bytes, int]:
-    if len(key) < KEY_CHARS_MIN or (spelt := key.encode()) not in body:
+    spelt = key_bytes(key)
+    if not spelt or spelt not in body:
         return body, masked
     return body.replace(spelt, MASKED.encode()), masked + body.count(spelt)
 

@@ -66,13 +66,20 @@ async def record_body(record: Record, attempt: int, plain: PlainAnswer, key: str
         record.append(BODY_RECEIVED, facts, stored)
         return
     try:
-        masked_body, masked = mask_secrets(plain.raw if plain.decoded is None else plain.decoded, key=key)
+        masked_body, masked = mask_secrets(_looked_into(plain), key=key)
     except JsonError:
         stored, facts = b"", {**facts, **withheld(plain.raw)}
     else:
         if masked:
             stored, facts = masked_body, {**facts, "masked": masked, "decoded": bool(plain.coding)}
     await record.append_large(BODY_RECEIVED, facts, stored)
+
+
+def _looked_into(plain: PlainAnswer) -> bytes:
+    if plain.decoded is None:
+        # Whoever can decode it, or as much of it as came, might find a secret.
+        raise JsonError("in a content coding that could not be undone")
+    return plain.decoded
 
 
 async def record_part(record: Record, attempt: Attempt) -> None:

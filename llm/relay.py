@@ -18,7 +18,7 @@ from llm.encodings import Decoder, EncodingError, UnsupportedEncoding, codings
 from llm.errors import STREAM_CUT
 from llm.headers import find
 from llm.json_text import JsonError
-from llm.masking import mask_block
+from llm.masking import key_bytes, mask_block
 from llm.record import Record
 from llm.sse import BlockSplitter, PartialBlock
 from llm.terminal import is_plain, read_terminal
@@ -52,6 +52,7 @@ class StreamRelay:
         self._attempt = attempt
         self._settings = settings
         self._splitter = BlockSplitter(BLOCK_BYTES_MAX)
+        self._key = key_bytes(attempt.deployment.api_key)
         #: The upstream's head has been passed on.
         self.has_begun = False
         #: The call's journal was taken over in the middle.
@@ -113,8 +114,8 @@ class StreamRelay:
         ready: list[bytes] = []
         for block in blocks:
             if attempt.terminal is None:
-                if _is_text_delta(block) and len(block) <= PART_BYTES_MAX:
-                    # Nearly every block: it ends nothing, and none of its members can hold a secret.
+                if _is_text_delta(block) and len(block) <= PART_BYTES_MAX and not self._repeats_key(block):
+                    # Nearly every block: it ends nothing, and none of its members can hold a tool's secret.
                     ready.append(block)
                     record.chunk(block)
                     self._count(block)
@@ -130,6 +131,9 @@ class StreamRelay:
             self._count(block)
         if ready:
             await self._forward(b"".join(ready) if len(ready) > 1 else ready[0])
+
+    def _repeats_key(self, text: bytes) -> bool:
+        return bool(self._key) and self._key in text
 
     def _count(self, block: bytes) -> None:
         self._attempt.chunks += 1
@@ -182,22 +186,30 @@ class StreamRelay:
         decoder = None
         with suppress(UnsupportedEncoding):  # then nothing can be seen of its end, and it counts as truncated
             decoder = Decoder(coding, _DECODED_BYTES_MAX)
+        #: What was decoded last, as far as the deployment's key may have begun there.
+        tail = b""
 
         async def relay(piece: bytes) -> None:
+            nonlocal tail
+            decoded = b""
             with suppress(EncodingError):
-                self._look([] if decoder is None else self._splitter.feed(decoder.feed(piece)))
+                decoded = b"" if decoder is None else decoder.feed(piece)
+                self._look(self._splitter.feed(decoded))
+            seen = tail + decoded
+            tail = seen[1 - len(self._key) :] if self._key else b""
             if not self.is_fenced:
-                await self._pass_on_coded(piece, coding)
+                await self._pass_on_coded(piece, coding, repeats_key=self._repeats_key(seen))
 
         return relay
 
-    async def _pass_on_coded(self, piece: bytes, coding: str) -> None:
+    async def _pass_on_coded(self, piece: bytes, coding: str, *, repeats_key: bool) -> None:
         attempt, record = self._attempt, self._call.record
         if attempt.first_chunk_us is None:
             attempt.first_chunk_us = self._call.elapsed_us()
         facts = {"content_encoding": coding[:64]}
         try:
-            if record.keeps_bodies and (self._call.received.get("masked") or not self._call.is_billable):
+            is_echo = bool(self._call.received.get("masked")) or not self._call.is_billable
+            if record.keeps_bodies and (is_echo or repeats_key):
                 # An answer that is read again may echo what an earlier request held.
                 record.append(CHUNK_RECEIVED, {**facts, **withheld(piece)}, b"")
             else:

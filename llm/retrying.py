@@ -58,8 +58,9 @@ def _is_same(attempt: Attempt, following: Choice) -> bool:
 def _asked_s(answer: UpstreamAnswer) -> float:
     """Return the pause that the upstream asks for, 0 when none; one that is not a number counts as too long."""
     millis, seconds = find(answer.headers, "retry-after-ms"), find(answer.headers, "retry-after")
-    if millis.strip().isdigit():
-        return int(millis) / 1_000
-    if seconds.strip().isdigit():
+    # isdigit() would take a superscript for a digit, and int() refuses some thousand digits.
+    if millis.strip().isdecimal():
+        return float(millis) / 1_000
+    if seconds.strip().isdecimal():
         return float(seconds)
     return _RETRY_AFTER_MAX_S + 1 if seconds else 0.0

@@ -4,12 +4,23 @@ Wrapped around the log of a call whose bodies are not to be stored (`store_bodie
 request or an answer is left out here, in one place, whoever records it. `masking.py` is about secrets instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from ledger.events import ATTEMPT_FAILED, ATTEMPT_STARTED, BODY_RECEIVED, CALL_RECEIVED, CHUNK_RECEIVED, ENDINGS
+from ledger.events import (
+    ATTEMPT_ANSWERED,
+    ATTEMPT_FAILED,
+    ATTEMPT_STARTED,
+    BODY_RECEIVED,
+    CALL_RECEIVED,
+    CHUNK_RECEIVED,
+    ENDINGS,
+)
 from llm.record import Record
+
+STORE_BODIES: Final = ("all", "none")
+STORE_BODIES_HEADER: Final = "x-llm-store-bodies"
 
 #: Headers whose values are bookkeeping; what else begins with x-llm- or x-litellm- may say anything.
 _KEPT_OWN_HEADERS: Final = frozenset(
@@ -20,6 +31,17 @@ _KEPT_OWN_HEADERS: Final = frozenset(
 )  # fmt: skip
 _OWN_PREFIXES: Final = ("x-llm-", "x-litellm-")
 _OF_WITHHELD: Final = ("withheld_bytes", "withheld_sha256", "masked", "decoded")
+
+
+def wish_of(headers: Iterable[tuple[str, str]]) -> str | None:
+    """Return what a request's headers (names in lower case) ask for, of several the strictest; None where none asks.
+
+    A value that is neither of STORE_BODIES is returned as it came.
+    """
+    given = [value for name, value in headers if name == STORE_BODIES_HEADER]
+    if not given:
+        return None
+    return next((value for value in given if value not in STORE_BODIES), "none" if "none" in given else "all")
 
 
 class RecordWithoutBodies:
@@ -90,6 +112,11 @@ def _bare(type_: str, facts: Mapping[str, Any], body: bytes | None) -> dict[str,
         bare |= {"query": "", "headers": kept, "store_bodies": "none"}
     elif type_ == ATTEMPT_STARTED:
         bare["url"] = facts["url"].partition("?")[0]
+    elif type_ == ATTEMPT_ANSWERED:
+        # A redirect repeats the query.
+        bare["headers"] = [
+            [name, value.partition("?")[0] if name == "location" else value] for name, value in facts["headers"]
+        ]
     elif type_ == ATTEMPT_FAILED and facts.get("reason") == "status":
         # The upstream's own words; what the proxy says of a connection quotes nobody.
         bare["message"] = ""

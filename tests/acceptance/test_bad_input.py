@@ -317,6 +317,28 @@ async def refused_key(proxy: LocalProxy, kind: str) -> tuple[str, int, str]:
     return key, status, code
 
 
+@pytest.mark.parametrize("spelt", ["\\u0000", "resp_\\ud800"])
+async def test_previous_response_that_no_database_can_hold_is_one_that_is_not_found(
+    proxy: LocalProxy, upstream: Upstream, spelt: str
+) -> None:
+    key = await issue(proxy)
+    refers = b'{"model": "gpt-4o", "previous_response_id": "%s"}' % spelt.encode()
+    answer = await last_answer(proxy, request("POST", RESPONSES, refers, key=key))
+    check_shape(answer, 400, "previous_response_not_found", spelt.replace("\\u0000", "\\x00"))
+    assert upstream.requests == []
+    # The master's is the upstream's to judge.
+    assert (await last_answer(proxy, request("POST", RESPONSES, refers, key=MASTER_KEY))).status == 200
+
+
+async def test_count_of_retries_that_is_no_number_is_left_out(proxy: LocalProxy) -> None:
+    for given, kept in (("2", 2), ("\xb2", None), ("-1", None), ("1e1", None), ("9" * 5_000, None)):
+        sent = request("POST", RESPONSES, GOOD, ("x-stainless-retry-count", given), key=MASTER_KEY)
+        answer = await last_answer(proxy, sent)
+        assert answer.status == 200, given
+        story = await proxy.book.ended(UUID(answer.headers["x-llm-call-id"]))
+        assert story.one("call.received").facts["client_retry"] == kept
+
+
 @pytest.mark.parametrize("kind", ["expired", "blocked", "revoked"])
 async def test_call_with_a_key_that_is_no_longer_accepted_is_refused_and_recorded_under_it(
     proxy: LocalProxy, upstream: Upstream, kind: str

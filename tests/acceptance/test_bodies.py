@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from ledger.journal.recovery import take_over
+from ledger.verification.book import verify
 from tests.acceptance.conftest import MakeProxy
 from tests.support.canary import tables_with
 from tests.support.proxy import MASTER_KEY, Client, LocalProxy, configuration, deployment, read_until
@@ -17,6 +18,7 @@ from tests.support.upstream.framing import plain
 from tests.support.upstream.framing import stream as streamed
 
 CANARY = "canary-6f21"
+USAGE = {"input_tokens": 9, "output_tokens": 4, "total_tokens": 13}
 #: Every member of a request that is not documented as kept, and unknown ones.
 SAYS: dict[str, Any] = {
     "model": "gpt-4o",
@@ -48,9 +50,9 @@ async def call(client: Client, body: Any, **headers: Any) -> Any:
     return await client.send(body, path=PATH, **{**HEADERS, **headers})
 
 
-async def leave(proxy: LocalProxy, upstream: Upstream, body: Any) -> UUID:
+async def leave(proxy: LocalProxy, client: Client, upstream: Upstream, body: Any) -> UUID:
     """Ask for a stream and leave it in the middle."""
-    async with proxy.client.open(body | {"stream": True}, path=PATH, **HEADERS, x_script="gated") as response:
+    async with client.open(body | {"stream": True}, path=PATH, **HEADERS, x_script="gated") as response:
         await read_until(response, b"\n\n")
         call_id = UUID(response.headers["x-llm-call-id"])
     upstream.gate().set()
@@ -59,10 +61,10 @@ async def leave(proxy: LocalProxy, upstream: Upstream, body: Any) -> UUID:
     return call_id
 
 
-async def abandon(proxy: LocalProxy, database_url: str, body: Any) -> UUID:
+async def abandon(proxy: LocalProxy, client: Client, database_url: str, body: Any) -> UUID:
     """Ask for a stream and have its journal taken over in the middle, as after a kill."""
     book = proxy.application._context.book  # pyright: ignore[reportOptionalMemberAccess] - it runs
-    async with proxy.client.open(body | {"stream": True}, path=PATH, **HEADERS, x_script="gated") as response:
+    async with client.open(body | {"stream": True}, path=PATH, **HEADERS, x_script="gated") as response:
         await read_until(response, b"\n\n")
         call_id = UUID(response.headers["x-llm-call-id"])
         await take_over(database_url, book.journals.current.journal_id, book.estimate)
@@ -70,9 +72,71 @@ async def abandon(proxy: LocalProxy, database_url: str, body: Any) -> UUID:
     return call_id
 
 
-async def every_end(proxy: LocalProxy, upstream: Upstream, database_url: str) -> dict[str, UUID]:
+#: What an answer may say, in every member that is not documented as kept, and unknown ones.
+ANSWERED: dict[str, Any] = {
+    "object": "response",
+    "instructions": CANARY,
+    "incomplete_details": {"reason": CANARY},
+    "metadata": {CANARY: CANARY},
+    "output": [
+        {
+            "type": "message",
+            "id": CANARY,
+            "content": [{"type": "output_text", "text": CANARY, "annotations": [CANARY]}],
+        },
+        {"type": "function_call", "name": CANARY, "arguments": CANARY, "call_id": CANARY},
+        {"type": "mcp_call", "id": CANARY, "server_label": CANARY, "output": CANARY, CANARY: CANARY},
+    ],
+    "tools": [{"type": "mcp", "headers": {CANARY: CANARY}, "allowed_tools": [CANARY]}, {"type": CANARY}],
+    "previous_response_id": CANARY,
+    "user": CANARY,
+    CANARY: CANARY,
+}
+
+
+def said(status: str, *, code: str = "", usage: bool = True) -> dict[str, Any]:
+    """A Response object that says CANARY wherever it can."""
+    error = {"code": code, "message": CANARY, "param": CANARY} if code else None
+    known = {"id": "resp_said", "status": status, "model": "gpt-4o-2024-08-06", "service_tier": "default"}
+    return {**ANSWERED, **known, "error": error, "usage": USAGE if usage else None}
+
+
+def answers_that_say_it() -> dict[str, Any]:
+    """Answers of an upstream that repeat what was asked, and more, wherever an answer can."""
+    body, page = json.dumps(said("completed")).encode(), f"<html>{CANARY}</html>".encode()
+    refusal = {"message": CANARY, "type": "invalid_request_error", "param": CANARY, "code": "bad"}
+    events = [
+        {"type": "response.created", "response": said("in_progress", usage=False)},
+        {"type": "response.output_text.delta", "delta": CANARY, "item_id": CANARY},
+        {"type": CANARY, CANARY: CANARY},
+        {"type": "response.failed", "response": said("failed", code="server_error", usage=False)},
+    ]
+    blocks = b"".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
+    flat = f'data: {{"type":"error","code":"x","message":"{CANARY}","param":"{CANARY}"}}\n\n: {CANARY}\n\n'.encode()
+    coded = (("content-type", "application/json"), ("content-encoding", "gzip"))
+    return {
+        "said": plain(body),
+        "said coded": plain(gzip.compress(body), headers=coded),
+        "said broken": plain(gzip.compress(body)[:-9], headers=coded),
+        "said large": plain(body.replace(b'"output"', b'"x": "' + CANARY.encode() * 200_000 + b'", "output"')),
+        "refused": plain(json.dumps({"error": refusal}).encode(), status=400),
+        "refused flat": plain(json.dumps(refusal).encode(), status=422),
+        "page": plain(page, status=502, headers=(("content-type", "text/html"),)),
+        "page as answer": plain(page, headers=(("content-type", "text/html"),)),
+        "moved": plain(page, status=307, headers=(("location", f"/v1/responses/?note={CANARY}&{CANARY}=1"),)),
+        "said in a stream": streamed(blocks),
+        "error in a stream": streamed(flat),
+        "coded stream": plain(gzip.compress(blocks), headers=(*coded[1:], ("content-type", "text/event-stream"))),
+        "no stream": streamed(f"{CANARY}\n\ndata: {CANARY}\n\n{CANARY}".encode()),
+    }
+
+
+async def every_end(proxy: LocalProxy, client: Client, upstream: Upstream, database_url: str) -> dict[str, UUID]:
     """Make calls that end in every way, and return them by how they ended."""
-    client, made = proxy.client, dict[str, UUID]()
+    made = dict[str, UUID]()
+    for name, answer in answers_that_say_it().items():
+        upstream.script(*[answer] * (2 if name == "page" else 1))
+        made[name] = (await call(client, SAYS | {"stream": "stream" in name})).call_id
     made["plain"] = (await call(client, SAYS)).call_id
     made["stream"] = (await call(client, SAYS | {"stream": True})).call_id
     for script in ("cut_stream", "error_nested", "failed_stream", "error_500", "error_400", "cut_plain", "reset"):
@@ -90,25 +154,31 @@ async def every_end(proxy: LocalProxy, upstream: Upstream, database_url: str) ->
         refused = await call(client, body, **headers)
         if refused.status >= 400:
             made[name] = refused.call_id
-    made["aborted"] = await leave(proxy, upstream, SAYS)
-    made["abandoned"] = await abandon(proxy, database_url, SAYS)
+    asked = {"model": "gpt-4o", "input": CANARY, "stream": True}
+    made["cut"] = (await call(client, asked, x_script="cut_stream")).call_id
+    made["aborted"] = await leave(proxy, client, upstream, SAYS)
+    made["abandoned"] = await abandon(proxy, client, database_url, SAYS)
     return made
 
 
-@pytest.mark.parametrize("by", ["config", "header"])
+@pytest.mark.parametrize("by", ["key", "header"])
 async def test_calls_without_bodies_leave_no_trace_of_what_was_said(
     make_proxy: MakeProxy, upstream: Upstream, database_url: str, caplog: pytest.LogCaptureFixture, by: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    general = {"store_bodies": "none"} if by == "config" else {}
-    proxy = await make_proxy(configuration([deployment("gpt-4o", f"{upstream.url}/v1")], general=general))
+    proxy = await make_proxy(
+        configuration([deployment("gpt-4o", f"{upstream.url}/v1")], general={"log_level": "debug"})
+    )
+    of_key = {"store_bodies": "none"} if by == "key" else {}
+    issued = (await proxy.client.send(of_key, path="/key/generate")).json["key"]
     if by == "header":
         HEADERS["x_llm_store_bodies"] = "none"
     try:
-        made = await every_end(proxy, upstream, database_url)
+        async with Client(proxy.url, issued) as client:
+            made = await every_end(proxy, client, upstream, database_url)
     finally:
         HEADERS.pop("x_llm_store_bodies", None)
-    assert len(made) >= 16
+    assert len(made) >= 29
     assert await tables_with(proxy.book, CANARY) == {}
     assert CANARY not in caplog.text
     assert all(CANARY.encode() in request.body for request in upstream.requests if request.method == "POST")
@@ -125,6 +195,12 @@ async def test_calls_without_bodies_leave_no_trace_of_what_was_said(
     assert abandoned.cost["reason"].endswith("bodies are not stored")
     answer = await proxy.client.send(method="GET", path=f"/ledger/calls/{made['stream']}/replay")
     assert (answer.status, answer.error["code"]) == (404, "bodies_not_stored")
+    cut = await proxy.book.ended(made["cut"])
+    assert (cut.end.type, cut.cost["state"]) == ("call.truncated", "estimated")
+    spent = await proxy.client.send(method="GET", path="/spend/keys")
+    assert CANARY.encode() not in spent.body
+    report = await verify(database_url)
+    assert (report.is_sound, report.findings) == (True, [])
     told = await proxy.client.send(method="GET", path=f"/ledger/calls/{made['stream']}")
     assert (told.json["call"]["bodies_stored"], told.json["chunks"]["bytes"]) == (False, sum(sizes))
 
@@ -203,8 +279,8 @@ async def test_secrets_are_nowhere_in_the_book_nor_in_the_log(
         for below in ("", "?stream=true", "/input_items"):
             await client.send(method="GET", path=f"/v1/responses/{stored}{below}")
     await proxy.client.send(HIDES)
-    await leave(proxy, upstream, HIDES)
-    await abandon(proxy, database_url, HIDES)
+    await leave(proxy, proxy.client, upstream, HIDES)
+    await abandon(proxy, proxy.client, database_url, HIDES)
     assert told.status == 401
     for secret in (SECRET, key, issued, MASTER_KEY):
         assert await tables_with(proxy.book, secret) == {}, secret

@@ -307,6 +307,6 @@ def deployed(name: str, deployment_id: str = "d-1") -> Deployment:
         model_name=name,
         upstream_model="gpt-4o",
         api_base="http://upstream.invalid/v1",
-        api_key="sk-u",
+        api_key="sk-upstream-key",
         mock_response=None,
     )

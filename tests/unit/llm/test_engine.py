@@ -1,9 +1,12 @@
 """The order in which the engine writes and sends, and that every call ends once, whatever happens when."""
 
 import asyncio
+import zlib
 from typing import Any
 
+import brotli
 import pytest
+import zstandard
 
 from llm.upstream import UpstreamError
 from tests.support.engine import COMPLETED, JSON, PLAIN, SSE, Bench, FakeAnswer, FakeRecord, delta, deployed
@@ -52,6 +55,17 @@ async def test_end_of_a_stream_that_is_not_durable_in_time_is_told_as_an_error()
     assert bench.client.body.startswith(delta("a") + b"event: error\n")
     assert COMPLETED not in bench.client.body
     assert bench.end[0] == "call.completed"
+
+
+@pytest.mark.parametrize(("coding", "cut"), [("br", 3), ("zstd", 3), ("deflate", 3), ("unheard-of", 0)])
+async def test_plain_answer_whose_coding_cannot_be_undone_is_passed_on_and_not_stored(coding: str, cut: int) -> None:
+    text = PLAIN[:-1] + b',"tools":[{"authorization":"canary-5b1e"}]}'
+    packed = {"br": brotli.compress, "zstd": zstandard.compress, "deflate": zlib.compress}.get(coding, bytes)(text)
+    coded = packed[: len(packed) - cut]
+    bench = await Bench(FakeAnswer(200, [*JSON, ("content-encoding", coding)], [coded]), is_stream=False).serve()
+    assert bench.client.body == coded
+    ((facts, stored),) = [event[1:] for event in bench.record.events if event[0] == "body.received"]
+    assert (stored, facts["withheld_bytes"]) == (b"", len(coded))
 
 
 async def test_plain_answer_that_is_not_durable_in_time_is_withheld() -> None:

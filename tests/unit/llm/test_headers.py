@@ -37,7 +37,14 @@ def test_answer_headers_lose_what_belongs_to_the_connection_or_the_upstreams_sit
 
 def test_book_keeps_no_credentials_and_no_endless_values() -> None:
     kept = of_request(
-        [("authorization", "Bearer x"), ("x-litellm-api-key", "sk"), ("x-api-key", "sk"), ("x-llm-tags", "t" * 2_000)]
+        [
+            ("authorization", "Bearer x"),
+            ("x-litellm-api-key", "sk"),
+            ("x-llm-token", "sk"),
+            ("x-litellm-auth", "sk"),
+            ("x-api-key", "sk"),
+            ("x-llm-tags", "t" * 2_000),
+        ]
     )
     assert kept == [["x-llm-tags", "t" * 512]]
     assert of_answer([("Set-Cookie", "a"), ("X-Request-Id", "r"), ("location", "l")]) == [

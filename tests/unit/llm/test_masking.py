@@ -6,7 +6,7 @@ import pytest
 
 from llm.json_spans import ANY, scan_object
 from llm.json_text import JsonError
-from llm.masking import mask_block, mask_paths, mask_query, mask_secrets, mask_text
+from llm.masking import mask_block, mask_location, mask_paths, mask_query, mask_secrets, mask_text
 from llm.sse import BlockSplitter
 from tests.support.corpus import recorded_rows
 
@@ -96,12 +96,25 @@ def test_mask_secrets_masks_the_key_that_an_upstream_repeats() -> None:
     [
         ("", ""),
         ("stream=true&starting_after=4&include%5B%5D=x", "stream=true&starting_after=4&include%5B%5D=x"),
-        ("api_key=a&b=c&X-Token=d&sig=e", "api_key=[masked]&b=c&X-Token=[masked]&sig=e"),
+        ("api_key=a&b=c&X-Token=d&sig=e", "api_key=[masked]&b=c&X-Token=[masked]&sig=[masked]"),
         ("note=sk-of-client-1&note=", "note=[masked]&note="),
+        (
+            "%74oken=canary&api%5Fkey=canary&sig=canary&design=1",
+            "%74oken=[masked]&api%5Fkey=[masked]&sig=[masked]&design=1",
+        ),
+        ("a=1;token=canary;b&pwd=canary", "a=1;token=[masked]&pwd=[masked]"),
     ],
 )
 def test_mask_query_hides_credentials(query: str, shown: str) -> None:
     assert mask_query(query, "sk-of-client-1") == shown
+
+
+def test_mask_location_hides_credentials_and_what_the_request_had_hidden() -> None:
+    asked, recorded = "x=sk-of-client-1", "x=[masked]"
+    assert mask_location("/v1/responses/?x=sk-of-client-1&token=canary", asked, recorded) == (
+        "/v1/responses/?x=[masked]&token=[masked]"
+    )
+    assert mask_location("https://there/key=1", "", "") == "https://there/key=1"
 
 
 def test_mask_block_with_data_over_several_lines_masks_across_them() -> None:

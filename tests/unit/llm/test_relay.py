@@ -115,3 +115,20 @@ async def test_compressed_stream_whose_journal_is_taken_over_is_settled(fenced_f
     bench = await Bench(answer, record=FakeRecord(fenced_from=fenced_from)).serve()
     assert bench.bookkeeper.billed_usd > 0
     assert bench.client.has_ended
+
+
+@pytest.mark.parametrize("split", [False, True])
+async def test_stream_that_repeats_the_deployments_key_is_recorded_without_it(*, split: bool) -> None:
+    blocks = [delta("your key is sk-upstream-key"), COMPLETED]
+    bench = await Bench(FakeAnswer(200, SSE, blocks)).serve()
+    assert bench.client.body == b"".join(blocks)
+    chunks = [(facts, body) for type_, facts, body in bench.record.events if type_ == "chunk.received"]
+    assert chunks[0] == ({"masked": 1}, blocks[0].replace(b"sk-upstream-key", b"[masked]"))
+    packed = gzip.compress(b"".join(blocks), 0)
+    at = packed.index(b"upstream-key") if split else len(packed)
+    pieces = [piece for piece in (packed[:at], packed[at:]) if piece]
+    bench = await Bench(FakeAnswer(200, [*SSE, ("content-encoding", "gzip")], pieces)).serve()
+    assert bench.client.body == packed
+    kept = b"".join(body or b"" for type_, _, body in bench.record.events if type_ == "chunk.received")
+    assert b"upstream-key" not in kept
+    assert bench.end[0] == "call.completed"

@@ -51,7 +51,14 @@ def test_wish_of_the_upstream_overrides_the_status_for_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "told", [{"retry_after": "6"}, {"retry_after_ms": "5001"}, {"retry_after": "Fri, 31 Dec 1999"}]
+    "told",
+    [
+        {"retry_after": "6"},
+        {"retry_after_ms": "5001"},
+        {"retry_after": "Fri, 31 Dec 1999"},
+        {"retry_after": "\xb2"},
+        {"retry_after_ms": "9" * 5_000},
+    ],
 )
 def test_pause_that_is_too_long_is_left_to_the_client(told: dict[str, str]) -> None:
     assert not after_answer(answer(429, **told), attempt(), [SAME])

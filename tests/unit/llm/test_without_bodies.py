@@ -3,7 +3,10 @@
 import json
 from typing import Any
 
+import pytest
+
 from ledger.events import (
+    ATTEMPT_ANSWERED,
     ATTEMPT_FAILED,
     ATTEMPT_STARTED,
     BODY_RECEIVED,
@@ -14,7 +17,7 @@ from ledger.events import (
 )
 from llm.relay import record_chunk
 from llm.sse import PartialBlock
-from llm.without_bodies import RecordWithoutBodies
+from llm.without_bodies import RecordWithoutBodies, wish_of
 from tests.support.engine import FakeRecord
 
 CANARY = "canary-51c0"
@@ -32,6 +35,8 @@ async def test_events_pass_without_what_they_quote() -> None:
     received = {"method": "POST", "query": f"x={CANARY}", "headers": HEADERS, "body_bytes": 12, "masked": 1}
     await record.append_large(CALL_RECEIVED, received, CANARY.encode())
     record.append(ATTEMPT_STARTED, {"attempt": 1, "url": f"http://u/v1/responses?x={CANARY}"})
+    moved = [["location", f"/v1/responses/?x={CANARY}"], ["content-type", "text/html"]]
+    record.append(ATTEMPT_ANSWERED, {"attempt": 1, "status": 307, "headers": moved})
     record.append(ATTEMPT_FAILED, {"attempt": 1, "reason": "status", "message": CANARY, "status": 500})
     record.append(ATTEMPT_FAILED, {"attempt": 2, "reason": "connect", "message": "no connection", "status": None})
     await record.append_large(BODY_RECEIVED, {"attempt": 3, "masked": 2}, CANARY.encode() * 10)
@@ -44,6 +49,9 @@ async def test_events_pass_without_what_they_quote() -> None:
             "body_bytes": 12, "store_bodies": "none",
         }),
         (ATTEMPT_STARTED, {"attempt": 1, "url": "http://u/v1/responses"}),
+        (ATTEMPT_ANSWERED, {
+            "attempt": 1, "status": 307, "headers": [["location", "/v1/responses/"], ["content-type", "text/html"]],
+        }),
         (ATTEMPT_FAILED, {"attempt": 1, "reason": "status", "message": "", "status": 500}),
         (ATTEMPT_FAILED, {"attempt": 2, "reason": "connect", "message": "no connection", "status": None}),
         (BODY_RECEIVED, {"attempt": 3, "body_bytes": len(CANARY) * 10, "parts": 1}),
@@ -51,6 +59,16 @@ async def test_events_pass_without_what_they_quote() -> None:
         (CALL_REJECTED, {"status": 400, "error": {"message": "", "param": "model"}}),
         (CALL_COMPLETED, {"error": None}),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "wish"),
+    [([], None), (["all"], "all"), (["none", "all"], "none"), (["all", "none"], "none"), (["none", ""], ""),
+     (["nein", "none"], "nein")],
+)  # fmt: skip
+def test_wish_of_a_header_given_twice_is_the_strictest(given: list[str], wish: str | None) -> None:
+    headers = [("x-llm-tags", "none"), *(("x-llm-store-bodies", value) for value in given)]
+    assert wish_of(headers) == wish
 
 
 async def test_chunks_pass_as_their_sizes() -> None:
