@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 _LOCK: Final = "SELECT pg_advisory_lock(hashtextextended('responses-ledger prices', 0))"
 _ALL: Final = "SELECT facts, revision FROM ledger.prices"
-_BATCH: Final = "SELECT batch FROM ledger.projections WHERE name = 'prices'"
+#: The batch that changed a price last. The projection's own number goes up with every call.
+_BATCH: Final = "SELECT max(batch) FROM ledger.prices"
 _WAIT_S: Final = 60
 _POLL_S: Final = 0.4
 

@@ -99,3 +99,14 @@ async def test_price_set_elsewhere_is_followed(proxy: Proxy) -> None:
     await follower.refresh()
     assert [bool(book.matching("gpt-9")) for book in other] == [False, True]
     follower._disconnect()
+
+
+async def test_prices_are_not_read_again_for_what_changes_no_price(proxy: Proxy) -> None:
+    used: list[Any] = []
+    follower = PriceFollower(proxy.book.url, (), used.append)
+    await follower.refresh()
+    await proxy.post("/key/generate", {"key_alias": "other news"})
+    await proxy.book.projector.catch_up()
+    await follower.refresh()
+    assert len(used) == 1
+    follower._disconnect()
