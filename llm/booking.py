@@ -4,7 +4,6 @@ The order in which the engine calls these is the engine's affair; here is what e
 """
 
 import time
-from dataclasses import replace
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
@@ -242,18 +241,21 @@ def _masked_error(ending: Ending, attempt: Attempt) -> dict[str, str] | None:
 
 def head_of(attempt: Attempt, answer: UpstreamAnswer) -> Head:
     """Return the head of an upstream's answer as the client gets it."""
-    headers = header_rules.to_client(answer.headers)
-    return replace(own_head(attempt, None), status=answer.status, headers=headers, upstream_us=since_us(attempt))
+    head = Head(answer.status, header_rules.to_client(answer.headers), upstream_us=since_us(attempt))
+    return _placed(head, attempt)
 
 
 def own_head(attempt: Attempt | None, error: ApiError | None) -> Head:
     """Return the head of an answer that the proxy gives itself."""
     shown = error or LEDGER_UNAVAILABLE
     head = Head(shown.status, shown.headers(), error=error)
-    if attempt is not None:
-        head.deployment_id = attempt.deployment.deployment_id
-        head.fallbacks = attempt.fallbacks
-        head.retries = attempt.number - 1 - attempt.fallbacks
+    return head if attempt is None else _placed(head, attempt)
+
+
+def _placed(head: Head, attempt: Attempt) -> Head:
+    head.deployment_id = attempt.deployment.deployment_id
+    head.fallbacks = attempt.fallbacks
+    head.retries = attempt.number - 1 - attempt.fallbacks
     return head
 
 

@@ -14,7 +14,7 @@ from ledger.money.answer import charge_answer
 from ledger.money.book import PriceBook
 from ledger.money.cost import Charge, no_charge, unknown_cost
 from ledger.money.request import RequestFacts
-from llm.json_text import JsonError, read_json
+from llm.json_text import JsonError, read_json_quickly
 from llm.terminal import ErrorFacts, TerminalEvent, read_error
 
 _OK: Final = range(200, 300)
@@ -151,7 +151,7 @@ def _json(body: bytes | None) -> Any:
     if not body:
         return None
     try:
-        return read_json(body)
+        return read_json_quickly(body)
     except JsonError:
         return None
 

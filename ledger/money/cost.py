@@ -141,14 +141,33 @@ def charge(
         unpriced = unknown_cost(price.reason, usage=usage, tier=served, tier_assumed=assumed, request=request)
         return replace(unpriced, missing=Missing(model, used, tools.unpriced))
     terms = Terms(price, prices=prices, at=at, request=request, region=region, input_tokens=usage.input_tokens)
-    charged = charge_quantities(used, price, terms, model=model, gaps=tools.unpriced)
-    return replace(charged, usage=usage, requested_tier=request.requested_tier, tier_assumed=assumed)
+    return charge_quantities(
+        used,
+        price,
+        terms,
+        model=model,
+        gaps=tools.unpriced,
+        usage=usage,
+        requested_tier=request.requested_tier,
+        tier_assumed=assumed,
+    )
 
 
 def charge_quantities(
-    used: Iterable[Billable], price: Price, terms: Terms, *, model: str, gaps: tuple[str, ...] = ()
+    used: Iterable[Billable],
+    price: Price,
+    terms: Terms,
+    *,
+    model: str,
+    gaps: tuple[str, ...] = (),
+    usage: Usage | None = None,
+    requested_tier: str = "",
+    tier_assumed: bool = False,
 ) -> Charge:
-    """Price quantities by terms; what has no exact unit price is `missing`, with the reason."""
+    """Price quantities by terms; what has no exact unit price is `missing`, with the reason.
+
+    `usage`, `requested_tier` and `tier_assumed` are the charge's own.
+    """
     items: list[LineItem] = []
     missing: list[Billable] = []
     no_price: list[str] = []
@@ -169,10 +188,11 @@ def charge_quantities(
             billed = EXACT.add(billed, amount)
     other_gaps = (*gaps, *terms.gaps)
     is_unknown = bool(missing or other_gaps)
-    told = list(dict.fromkeys([*other_gaps, *no_price, *doubts, *terms.notes]))
+    told = dict.fromkeys([*other_gaps, *no_price, *doubts, *terms.notes])
     return Charge(
         state="unknown" if is_unknown else "estimated" if doubts else "billed",
         reason="; ".join(told)[:REASON_MAX] or None,
+        usage=usage,
         items=tuple(items),
         billed_usd=billed,
         estimated_usd=estimated,
@@ -180,6 +200,8 @@ def charge_quantities(
         price_id=price.price_id,
         priced_model=price.model,
         tier=price.tier,
+        requested_tier=requested_tier,
+        tier_assumed=tier_assumed,
         missing=Missing(model, tuple(missing), other_gaps) if missing else None,
     )
 

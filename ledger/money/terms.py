@@ -58,6 +58,8 @@ class Terms:
             return f"{billable.meter} ({billable.quantity}) has no price for {self._price.model!r}"
         if self._factor is None:
             return ""
+        if self._factor is _ONE and self._uplift is _ONE:
+            return UnitPrice(usd)
         usd = EXACT.multiply(EXACT.multiply(usd, self._factor), self._uplift)
         if not fits(usd):
             return f"{billable.meter}: {plain(usd)} USD after discount and uplift needs more than 12 decimals"

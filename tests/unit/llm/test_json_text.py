@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm.json_text import DEPTH_MAX, JsonError, NumberText, check_depth, read_json
+from llm.json_text import DEPTH_MAX, JsonError, NumberText, check_depth, read_json, read_json_quickly
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,26 @@ def test_read_json_keeps_numbers_exactly() -> None:
 
 def test_read_json_with_a_byte_order_mark_ignores_it() -> None:
     assert read_json(b'\xef\xbb\xbf{"a": "\xc3\xa9"}') == {"a": "\u00e9"}
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (
+            b'{"a": 1, "b": ["x", null, true, 1.5], "a": 9223372036854775807}',
+            {"a": 2**63 - 1, "b": ["x", None, True, 1.5]},
+        ),
+        (b'\xef\xbb\xbf{"a": "\\ud800"}', {"a": "\ud800"}),
+        (b"1e999", "1e999"),
+    ],
+)
+def test_read_json_quickly_reads_what_read_json_reads(body: bytes, value: object) -> None:
+    assert read_json_quickly(body) == value
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[NaN]", b'{"a":1}x', b"[" * 300 + b"]" * 300, b'"\xff"', '{"a":1}'.encode("utf-16")]
+)
+def test_read_json_quickly_refuses_what_read_json_refuses(body: bytes) -> None:
+    with pytest.raises(JsonError):
+        read_json_quickly(body)
