@@ -11,7 +11,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 from uuid import UUID
 
-from fastapi import Response
+from starlette.responses import Response
 
 from ledger.encoding import rfc3339
 from ledger.money.exact import plain
