@@ -10,9 +10,10 @@ from typing import Final
 from llm.errors import ApiError
 
 SERVED = (
-    "POST /responses and what lies below it (also under /v1 and /openai/v1), /models, /health/*, /key/*, /spend/*, "
-    "/global/*, /customer/*, /{user,team,organization,tag,customer}/daily/activity, /organization/usage/completions, "
-    "/organization/costs, /ledger/calls/*, /metrics"
+    "POST /responses and what lies below it (also under /v1 and /openai/v1), /models, /health/*, /key/*, /team/*, "
+    "/spend/*, /global/*, /customer/*, /end_user/*, /{user,team,organization,tag,customer}/daily/activity, /prices/*, "
+    "/organization/usage/completions, /organization/costs, /ledger/calls/*, /ledger/events, /metrics, /openapi.json, "
+    "/docs"
 )
 
 _PATH_CHARS_MAX: Final = 200

@@ -29,7 +29,7 @@ def unknown_field(name: str, known: Collection[str], same: Mapping[str, str] | N
     """400: a field that is not known, with the nearest one that is; `same` are further names, not listed."""
     accepted = ", ".join(sorted(set(known) - (same or {}).keys()))
     return bad_request(
-        f"Unknown field {name[:60]!r}{nearest(name, known)}. Accepted here: {accepted}.",
+        f"Unknown field {name[:60]!r}{nearest(name, known) or '.'} Accepted here: {accepted}.",
         param=name[:60],
         code="unknown_parameter",
     )

@@ -86,7 +86,9 @@ class Parameters:
         accepted = ", ".join(each.name for each in self._parameters) or "none"
         hint = nearest(name, [known for known in self._name_of if not known.endswith("[]")])
         return bad_request(
-            f"Unknown parameter {name[:60]!r}{hint}. Accepted here: {accepted}.", param=name, code="unknown_parameter"
+            f"Unknown parameter {name[:60]!r}{hint or '.'} Accepted here: {accepted}.",
+            param=name,
+            code="unknown_parameter",
         )
 
     @property

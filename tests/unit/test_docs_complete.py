@@ -10,6 +10,7 @@ import click
 import pytest
 
 from api.cli.root import main
+from api.errors import unknown_path
 from api.metrics.layout import COUNTERS, GAUGES
 from ledger import events
 from tests.support.authorisation import Row, rows
@@ -40,6 +41,12 @@ def test_route_is_in_the_http_reference_and_has_an_example_that_runs(row: Row) -
     examples = "".join(block.text for block in blocks(HTTP, "sh"))
     asked = r"[^/\s?\"']+".join(re.escape(part) for part in path.split("{}"))
     assert re.search(rf"\$URL(/openai)?(/v1)?{asked}(?=[\s?\"']|$)", examples, re.MULTILINE), f"no example: {row.route}"
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.route)
+def test_route_is_among_those_that_an_unknown_path_is_told(row: Row) -> None:
+    begin = re.sub(r"^(/openai)?/v[12](?=/)", "", re.split(r"[?.]", row.path)[0]).split("/")[1]
+    assert begin in re.findall(r"[a-z_]+", unknown_path("GET", "").message), f"{row.route} is not told"
 
 
 def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
