@@ -1,4 +1,4 @@
-"""README and docs/ followed word by word, page by page, each beside a proxy of its own in a fresh copy.
+"""README and docs/ followed word by word, page by page, beside a proxy in a fresh copy.
 
 What kinds of blocks there are is said in tests/support/documents.py; the queries of docs/SQL.md have a test of their
 own, tests/integration/test_sql_queries.py, and so has docs/SDK.md, whose programs ask an upstream (test_sdk_docs.py).
@@ -26,6 +26,12 @@ README = ROOT / "README.md"
 START = ROOT / "docs" / "START.md"
 SDK = ROOT / "docs" / "SDK.md"
 WALKED = [page for page in DOCUMENTS if page != SDK and (blocks(page, "sh") or blocks(page, "python"))]
+#: Pages that follow each other beside one proxy, on one book; the long ones have theirs for themselves.
+ALONE = {"CLI.md", "HTTP.md"}
+WALKS = [
+    [page for page in WALKED if page != START and page.name not in ALONE],
+    *([page] for page in WALKED if page.name in ALONE),
+]
 #: Nobody who reads can have these: what a `text` block begins with that is a command all the same.
 _COMMAND = re.compile(
     r"(\$ |# )?([A-Z_]+=\S+ )*(curl|\./scripts/|llm |docker |sudo |pip|python|psql|export |CREATE |GRANT )"
@@ -45,13 +51,19 @@ def copy(tmp_path: Path) -> Path:
     return fresh_copy(tmp_path)
 
 
-@pytest.mark.parametrize("page", [page for page in WALKED if page != START], ids=lambda page: page.name)
-def test_page_followed_word_by_word_does_what_it_says(
-    page: Path, copy: Path, database_url: str, tmp_path: Path
+@pytest.mark.parametrize("pages", WALKS, ids=lambda pages: ", ".join(page.name for page in pages))
+def test_pages_followed_word_by_word_do_what_they_say(
+    pages: list[Path], copy: Path, database_url: str, tmp_path: Path
 ) -> None:
-    with Walk(page, copy, environment(tmp_path, DATABASE_URL=database_url), database_url=database_url) as walk:
-        walk.follow()
-    assert len(walk.outputs) == len(blocks(page, "sh")) + len(blocks(page, "python"))
+    with Walk(copy, environment(tmp_path, DATABASE_URL=database_url), database_url=database_url) as walk:
+        for page in pages:
+            walk.follow(page)
+    assert len(walk.outputs) == sum(len(blocks(page, "sh")) + len(blocks(page, "python")) for page in pages)
+
+
+def test_every_page_for_users_has_something_that_runs() -> None:
+    names = ("README", "START", "CONCEPTS", "OPERATING", "MONEY", "ERRORS", "HTTP", "CLI", "SDK")
+    assert {page.stem for page in (*WALKED, SDK)} == set(names)
 
 
 @pytest.fixture
@@ -68,14 +80,14 @@ def newcomer() -> Iterator[Path]:
 
 
 def test_start_followed_word_by_word_by_a_newcomer_with_nothing_does_what_it_says(copy: Path, newcomer: Path) -> None:
-    with Walk(START, copy, environment(newcomer)) as walk:
-        walk.follow()
+    with Walk(copy, environment(newcomer)) as walk:
+        walk.follow(START)
     assert len(walk.outputs) == len(blocks(START, "sh"))
 
 
 def test_examples_run_against_the_proxy(copy: Path, database_url: str, tmp_path: Path) -> None:
     surroundings = environment(tmp_path, DATABASE_URL=database_url, LLM_MASTER_KEY="sk-the-key-of-the-examples")
-    with Walk(README, copy, surroundings, database_url=database_url) as walk:
+    with Walk(copy, surroundings, database_url=database_url) as walk:
         walk.start()
 
         def run(*command: str) -> str:

@@ -1,6 +1,7 @@
-"""A stranger's walk: a page's blocks, run as they stand and in order, beside a proxy in a fresh copy of the project.
+"""A stranger's walk: pages' blocks, run as they stand and in order, beside a proxy in a fresh copy of the project.
 
-Only the proxy's port is exchanged. Variables and functions of a page's blocks last to its end, as in one terminal.
+Only the proxy's port is exchanged. Variables and functions of a page's blocks last to its end, as in one terminal; the
+next page begins in another one, beside the same proxy.
 What a page says that a block prints is compared loosely: ids, keys and times are any, `...` is anything, lines
 between may be left out. Which blocks run is said in documents.py.
 """
@@ -23,6 +24,8 @@ import psycopg
 from tests.support.documents import ROOT, Block, blocks
 
 RUN = "./scripts/run"
+#: Holds what the blocks of a page have set.
+_KEPT = ".walk"
 _BEHIND = "SELECT sum(events_behind), sum(journals_stopped) FROM reporting.ledger_health"
 _NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", ".data", "*.pyc")
 #: What is different each time: keys, ids, times, ports.
@@ -48,9 +51,8 @@ def fresh_copy(directory: Path) -> Path:
 
 @dataclass
 class Walk:
-    """Somebody who follows a page; use as a context manager, which ends the proxy in order."""
+    """Somebody who follows pages; use as a context manager, which ends the proxy in order."""
 
-    page: Path
     copy: Path
     environment: dict[str, str]
     url: str = ""
@@ -59,6 +61,7 @@ class Walk:
     #: What each block printed that ran.
     outputs: list[str] = field(default_factory=list)
     _proxy: subprocess.Popen[str] | None = None
+    _page: str = ""
 
     def __enter__(self) -> Self:
         return self
@@ -66,10 +69,12 @@ class Walk:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def follow(self) -> None:
-        """Run every block of the page that can be run, and compare what it prints with what the page says."""
+    def follow(self, page: Path) -> None:
+        """Run every block of a page that can be run, and compare what it prints with what the page says."""
+        self._page = page.name
+        (self.copy / _KEPT).unlink(missing_ok=True)
         output = ""
-        for block in blocks(self.page):
+        for block in blocks(page):
             if block.language == "shell":
                 if RUN in block.text:
                     output = self.start(next(line for line in block.text.splitlines() if line.startswith(RUN)))
@@ -90,7 +95,7 @@ class Walk:
         self.printed = ""
         while "\nData: " not in self.printed:
             line = self._proxy.stdout.readline()
-            assert line, f"{self.page.name}: the proxy ended: {self.printed}"
+            assert line, f"{self._page}: the proxy ended: {self.printed}"
             self.printed += line
         running = re.search(r"^RUNNING on http://0\.0\.0\.0:(\d+)$", self.printed, re.MULTILINE)
         database = re.search(r'^Database: +psql "(.+)"$', self.printed, re.MULTILINE)
@@ -106,7 +111,7 @@ class Walk:
             self.start()
         text = block.text.replace("127.0.0.1:4000", self.url.removeprefix("http://"))
         assert "4000" not in text, f"{self._at(block)} names a port that the walk does not know"
-        kept = self.copy / ".walk"
+        kept = self.copy / _KEPT
         if block.language == "sh":
             state = f'{{ export -p; declare -f; }} > "{kept}"'
             text = f'set -a\n[ ! -f "{kept}" ] || . "{kept}"\n{text}\n{state}\n'
@@ -145,7 +150,7 @@ class Walk:
         assert proxy.wait(60) == 0
 
     def _at(self, block: Block) -> str:
-        return f"{self.page.name}:{block.line}"
+        return f"{self._page}:{block.line}"
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
