@@ -11,8 +11,6 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 from uuid import UUID
 
-from starlette.responses import Response
-
 from ledger.encoding import rfc3339
 from ledger.money.exact import plain
 
@@ -66,13 +64,3 @@ def _scalar(value: Any) -> str:
     if isinstance(value, UUID):
         return f'"{value}"'
     raise TypeError(f"an answer holds no {type(value).__name__}: {value!r:.100}")
-
-
-class ExactJson(Response):
-    """An answer of `encode`."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """Return the body."""
-        return encode(content).encode()

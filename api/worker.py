@@ -5,12 +5,15 @@ Apart from the command line, so that a worker loads nothing of it. The parent is
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from api.app import Application
 from api.config import load
+from api.loading import collector_paused
 from api.logs import follow_config, set_up_logging
 from api.settings import Settings
+
+if TYPE_CHECKING:
+    from api.app import Application
 
 _CONFIG: Final = "RESPONSES_LEDGER_WORKER_CONFIG"
 _DATABASE: Final = "RESPONSES_LEDGER_WORKER_DATABASE_URL"
@@ -35,18 +38,21 @@ def hand_over(config_file: Path, database_url: str, master_key: str, metrics_dir
     )
 
 
-def make_application() -> Application:
+def make_application() -> "Application":
     """Make the application of a worker process."""
     set_up_logging()
     environ = Settings.read().environ
     config = load(Path(environ[_CONFIG]), environ)
     follow_config(config, environ[_DATABASE], environ[_MASTER_KEY])
     parent_pid = int(environ[_PARENT])
-    return Application(
-        config,
-        environ[_DATABASE],
-        environ[_MASTER_KEY],
-        parent_pid,
-        owns_process=True,
-        metrics_dir=Path(environ[_METRICS]),
-    )
+    with collector_paused():
+        from api.app import Application  # noqa: PLC0415 - the parent, which hands over, does not need it
+
+        return Application(
+            config,
+            environ[_DATABASE],
+            environ[_MASTER_KEY],
+            parent_pid,
+            owns_process=True,
+            metrics_dir=Path(environ[_METRICS]),
+        )

@@ -7,11 +7,10 @@ import contextlib
 import functools
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import click
-from sqlalchemy.exc import DBAPIError
 
 from api.cli.database import DatabaseChoiceError, DatabaseOptions
 from api.config_nodes import ConfigError
@@ -20,6 +19,9 @@ from ledger.postgres.embedded_error import EmbeddedPostgresError
 from ledger.postgres.migrate import SchemaMismatchError, check
 from ledger.postgres.url import DatabaseUrlError
 from ledger.projections.rebuild import RebuildError
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import DBAPIError
 
 _OURS = (
     ConfigError,
@@ -54,7 +56,7 @@ def told_faults() -> Generator[None]:
         yield
     except _OURS as error:
         raise click.ClickException(str(error)) from error
-    except DBAPIError as error:
+    except _sqlalchemy_error() as error:
         raise click.ClickException(_of_database(error.orig or error)) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise click.ClickException(_of_database(error)) from error
@@ -63,6 +65,13 @@ def told_faults() -> Generator[None]:
         raise click.exceptions.Exit(0) from None
     except (OSError, TimeoutError) as error:
         raise click.ClickException(f"the database is out of reach: {type(error).__name__}: {error}") from error
+
+
+def _sqlalchemy_error() -> type["DBAPIError"]:
+    """Return the class; an `except` asks for it only when something was raised, and few commands load SQLAlchemy."""
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - see above
+
+    return DBAPIError
 
 
 def _of_database(error: BaseException) -> str:

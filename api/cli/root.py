@@ -4,15 +4,26 @@ from pathlib import Path
 
 import click
 
-from api.cli.keys import keys_group
-from api.cli.ledger import ledger_group
-from api.cli.prices import prices_group
+from api.cli.late import Late, LateGroup
+from api.loading import collector_paused
 from api.version import VERSION
 
 HOST = "0.0.0.0"  # noqa: S104 - what users of such proxies expect; every route but health needs a key
 
+_GROUPS = {
+    "keys": Late("api.cli.keys", "keys_group", "Issue, change, list, revoke and import virtual keys."),
+    "ledger": Late(
+        "api.cli.ledger", "ledger_group", "Look after the book: its state, its soundness, what it recorded."
+    ),
+    "prices": Late(
+        "api.cli.prices",
+        "prices_group",
+        "Show, compare, set, import and withdraw prices; settle costs whose prices were missing.",
+    ),
+}
 
-@click.group(invoke_without_command=True)
+
+@click.group(cls=LateGroup, late=_GROUPS, invoke_without_command=True)
 @click.version_option(VERSION, "--version", "-v", prog_name="responses-ledger")
 @click.option("--config", "-c", "config_file", type=click.Path(path_type=Path), help="The config file to serve.")
 @click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
@@ -29,12 +40,7 @@ def main(
     if config_file is None:
         click.echo(context.get_help())
         context.exit(2)
-    # Only who serves pays for loading the web server: `llm ledger ...` starts in half the time without.
-    from api.cli.serve import ServeOptions, serve  # noqa: PLC0415 - see above
+    with collector_paused():  # only who serves pays for loading the web server
+        from api.cli.serve import ServeOptions, serve  # noqa: PLC0415 - see above
 
     context.exit(serve(ServeOptions(config_file, host, port, num_workers, database_url)))
-
-
-main.add_command(ledger_group, "ledger")
-main.add_command(keys_group, "keys")
-main.add_command(prices_group, "prices")

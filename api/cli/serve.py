@@ -5,6 +5,7 @@ workers. Nothing listens before the schema fits.
 """
 
 import contextlib
+import http.client
 import os
 import secrets
 import signal
@@ -14,24 +15,22 @@ import threading
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Final, cast
 
 import asyncpg
 import click
-import httpx
 import uvicorn
 from uvicorn.supervisors.multiprocess import Multiprocess
 
-from api.app import Application
 from api.config import Config, load
 from api.config_nodes import ConfigError
 from api.http_protocol import protocol
+from api.loading import collector_paused
 from api.logs import follow_config, set_up_logging
 from api.metrics.cells import shared_directory
 from api.settings import Settings
-from api.version import DISTRIBUTION
 from api.worker import FACTORY, hand_over
 from ledger.postgres.embedded import EmbeddedPostgresError, EmbeddedServer, start
 from ledger.postgres.migrate import SchemaMismatchError, upgrade
@@ -142,7 +141,10 @@ def _run(options: ServeOptions, prepared: Prepared, listener: socket.socket) -> 
     port: int = listener.getsockname()[1]
     ready = threading.Thread(target=_announce, args=(options, prepared, port), daemon=True, name="announce")
     if options.num_workers == 1:
-        application = Application(prepared.config, prepared.database_url, prepared.master_key, owns_process=True)
+        with collector_paused():
+            from api.app import Application  # noqa: PLC0415 - a parent of workers does not need it
+
+            application = Application(prepared.config, prepared.database_url, prepared.master_key, owns_process=True)
         server = uvicorn.Server(_uvicorn(application, prepared, workers=1))
         for number in (signal.SIGTERM, signal.SIGINT):
             # uvicorn raises the signal once more when it has ended, while the embedded Postgres is still to be stopped.
@@ -178,7 +180,7 @@ class _Workers(Multiprocess):
             process.child_conn.close()
 
 
-def _uvicorn(application: Application | str, prepared: Prepared, *, workers: int) -> uvicorn.Config:
+def _uvicorn(application: object, prepared: Prepared, *, workers: int) -> uvicorn.Config:
     """Return uvicorn's configuration; a worker's application is named, since it is made in the worker."""
     return uvicorn.Config(
         cast("Any", application),
@@ -204,12 +206,11 @@ def _announce(options: ServeOptions, prepared: Prepared, port: int) -> None:
     """Say that the proxy runs, once it does."""
     host = "127.0.0.1" if options.host in {"0.0.0.0", "::"} else options.host  # noqa: S104 - a comparison
     deadline = time.monotonic() + _READY_TIMEOUT_S
-    with httpx.Client(base_url=f"http://{host}:{port}", timeout=2, trust_env=False, verify=False) as client:  # noqa: S501 - no TLS here, and loading its certificates takes longer than the rest
-        while not _is_ready(client):
-            if time.monotonic() > deadline:
-                click.echo(f"llm: not ready after {_READY_TIMEOUT_S:.0f} s; see the log above", err=True)
-                return
-            time.sleep(0.03)
+    while not _is_ready(host, port):
+        if time.monotonic() > deadline:
+            click.echo(f"llm: not ready after {_READY_TIMEOUT_S:.0f} s; see the log above", err=True)
+            return
+        time.sleep(0.03)
     model = prepared.config.model_list[0].model_name
     target = parse(prepared.database_url)
     where = f"{prepared.embedded.data_dir} (embedded Postgres)" if prepared.embedded else str(prepared.data_dir)
@@ -238,18 +239,22 @@ def _where_is_the_key(prepared: Prepared) -> str:
     return "as configured"
 
 
-def _is_ready(client: httpx.Client) -> bool:
+def _is_ready(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
-        return client.get("/health/readiness").is_success
-    except httpx.HTTPError:
+        connection.request("GET", "/health/readiness")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _warn_about_namesakes() -> None:
     """Say so when another distribution brings a package or command named `llm`: one of the two is then shadowed."""
-    for found in distributions():
-        name = found.metadata["Name"] or ""
-        if name.lower() in {"llm", "llm-ledger"} and name.lower() != DISTRIBUTION:
+    for name in ("llm", "llm-ledger"):
+        with contextlib.suppress(PackageNotFoundError):
+            distribution(name)
             click.echo(
                 f"warning: the distribution {name!r} is installed beside responses-ledger and brings a package of the "
                 "same name; install responses-ledger into a virtual environment of its own",

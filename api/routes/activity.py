@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import ApiFailure, unavailable
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.csv_answer import FORMAT, csv_answer, wants_csv
 from api.routes.parameters import END_DATE, START_DATE, Given, Parameter, Parameters
 from api.routes.paths import read_by_get

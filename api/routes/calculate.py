@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import bad_request
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.request_body import read_object
 from api.routes.shapes import takes
 from api.routes.spend_shapes import Quote, QuoteShape

@@ -14,7 +14,7 @@ from api.audit import note_reads
 from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import ApiFailure, not_found
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.call_shapes import CallEvents, CallStory
 from api.routes.event_row import shown_correction, shown_event, shown_step
 from api.routes.log_row import shown_call, spend_of

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import not_found
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.csv_answer import FORMAT, csv_answer, wants_csv
 from api.routes.key_row import shown_totals
 from api.routes.key_shapes import EndUser

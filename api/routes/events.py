@@ -9,7 +9,7 @@ from api.audit import note_reads
 from api.auth import Caller
 from api.context import Context, context, reader
 from api.errors import bad_request
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.call_shapes import BookEvents
 from api.routes.calls import BODIES, shown_calls
 from api.routes.event_row import shown_event

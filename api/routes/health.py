@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.context import Context, context
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.paths import read_by_get
 from api.routes.shapes import Shape
 from ledger.errors import LedgerUnavailableError

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.auth import MASTER_KEY_ID, Caller
 from api.context import Context, caller, context, reader
 from api.errors import not_found
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.field_values import read_texts, unknown_field
 from api.routes.key_changes import names_of, shown_name
 from api.routes.key_row import shown_key

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from api.auth import Caller
 from api.context import Context, admin, context
 from api.errors import ApiFailure, bad_request, not_found
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes import key_changes
 from api.routes.field_values import unknown_field
 from api.routes.key_changes import IssuedKey

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import not_found
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.paths import read_by_get
 from api.routes.shapes import Shape
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import ApiFailure, bad_request
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.organization_query import (
     COST_GROUPS,
     COST_WIDTHS,

@@ -9,7 +9,7 @@ from api import price_changes
 from api.auth import Caller
 from api.context import Context, admin, context, reader
 from api.errors import bad_request
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.parameters import Parameter, Parameters
 from api.routes.paths import read_by_get
 from api.routes.price_shapes import PriceList, PriceName, PriceShape, PriceWishShape

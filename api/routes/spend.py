@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.auth import Caller
 from api.context import Context, caller, context
 from api.errors import bad_request
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes.call_shapes import LogRow, NumberedLog
 from api.routes.csv_answer import FORMAT, csv_answer, csv_stream, wants_csv
 from api.routes.log_row import LOG_COLUMNS, shown_log_row

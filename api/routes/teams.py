@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.auth import Caller
 from api.context import Context, admin, caller, context, reader
 from api.errors import bad_request, not_found
-from api.exact_json import ExactJson
+from api.exact_answer import ExactJson
 from api.routes import team_changes
 from api.routes.field_values import read_texts, unknown_field
 from api.routes.key_row import shown_key

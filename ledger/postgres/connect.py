@@ -5,11 +5,14 @@ and reports share an engine.
 """
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ledger.postgres.url import parse
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 APP_ROLE = "responses_ledger_app"
 REPORTING_ROLE = "responses_ledger_reporting"
@@ -52,8 +55,11 @@ async def connect(url: str, *, purpose: str, role: str | None = APP_ROLE, **sett
     return await asyncpg.connect(**arguments, server_settings=session, timeout=CONNECT_TIMEOUT_S)
 
 
-def engine(url: str, *, purpose: str, role: str | None = APP_ROLE, pool_size: int = 5, **settings: str) -> AsyncEngine:
+def engine(
+    url: str, *, purpose: str, role: str | None = APP_ROLE, pool_size: int = 5, **settings: str
+) -> "AsyncEngine":
     """Make a pooled SQLAlchemy engine whose connections are `connect`'s; at most `pool_size` of them."""
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 - most commands need none, and it takes 0.2 s
 
     async def create(*_arguments: object, **_keywords: object) -> asyncpg.Connection:
         return await connect(url, purpose=purpose, role=role, **settings)

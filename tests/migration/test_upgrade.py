@@ -11,7 +11,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from ledger.postgres import migrate
+from ledger.postgres import alembic_run
 from ledger.postgres.migrate import SchemaMismatchError, check, head, upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,16 +144,16 @@ class Server:
 
 def test_server_older_than_fifteen_is_refused_by_name() -> None:
     with pytest.raises(SchemaMismatchError, match=r"Postgres 14 is too old.*15 or later"):
-        migrate._refuse_old_server(Server(140_012))  # pyright: ignore[reportArgumentType] - stands in for a connection
-    migrate._refuse_old_server(Server(150_000))  # pyright: ignore[reportArgumentType] - stands in for a connection
+        alembic_run._refuse_old_server(Server(140_012))  # pyright: ignore[reportArgumentType] - stands in for a connection
+    alembic_run._refuse_old_server(Server(150_000))  # pyright: ignore[reportArgumentType] - stands in for a connection
 
 
 def test_upgrade_while_another_migrates_for_too_long_names_whom_to_look_for(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate, "LOCK_WAIT_S", 0.3)
+    monkeypatch.setattr(alembic_run, "LOCK_WAIT_S", 0.3)
     with psycopg.connect(empty_database_url) as other:
-        other.execute("SELECT pg_advisory_lock(%s)", [migrate._LOCK_KEY])
+        other.execute("SELECT pg_advisory_lock(%s)", [alembic_run._LOCK_KEY])
         with pytest.raises(SchemaMismatchError, match="responses-ledger migrate"):
             upgrade(empty_database_url)
 

@@ -50,14 +50,20 @@ def test_route_is_among_those_that_an_unknown_path_is_told(row: Row) -> None:
 
 
 def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
-    for word, command in group.commands.items():
+    context = click.Context(group)
+    for word in group.list_commands(context):
+        command = group.get_command(context, word)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from _commands(command, f"{name} {word}")
         else:
             yield f"{name} {word}", command
 
 
-@pytest.mark.parametrize(("name", "command"), list(_commands(main, "llm")))
+_COMMANDS = list(_commands(main, "llm"))
+
+
+@pytest.mark.parametrize(("name", "command"), _COMMANDS)
 def test_command_and_its_options_are_in_the_reference_with_an_example(name: str, command: click.Command) -> None:
     text = prose(CLI)
     group, _, word = name.rpartition(" ")
@@ -69,6 +75,10 @@ def test_command_and_its_options_are_in_the_reference_with_an_example(name: str,
             assert any(option in section for option in parameter.opts), f"{name} {parameter.opts}"
     examples = "".join(block.text for block in blocks(CLI) if block.language == "sh" or block.needs_more)
     assert re.search(rf"{group} {word}\b", examples), f"docs/CLI.md has no example of {name}"
+
+
+def test_commands_are_found_in_all_groups() -> None:
+    assert {name.split()[1] for name, _ in _COMMANDS} == {"keys", "ledger", "prices"}
 
 
 def test_every_option_of_serving_is_in_operating() -> None:
