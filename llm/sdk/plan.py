@@ -39,12 +39,14 @@ class Plan:
     """Where a call goes: the first target, then the others; `proxy` is its URL, "" where the engine calls by itself.
 
     `num_retries` are further attempts at the first target; through a proxy, further calls. Times in seconds.
+    `keeps_bodies`: the book may hold what is asked and answered, as far as the call's own headers allow it.
     """
 
     targets: tuple[Target, ...]
     num_retries: int
     timeout_s: float
     proxy: str = ""
+    keeps_bodies: bool = True
 
     def deployments(self) -> list[Deployment]:
         """Return the targets as the engine takes them; a model that occurs twice gets a group of its own each time."""
@@ -85,18 +87,20 @@ def make_plan(
     """
     timeout_s = _timeout_s(settings.timeout_s if timeout is None else timeout)
     retries = settings.num_retries if num_retries is None else num_retries
+    keeps_bodies = settings.store_bodies != "none"
     if settings.proxy:
         _refuse_beside_proxy(api_base=api_base, fallbacks=fallbacks, mock_response=mock_response)
         key = api_key or settings.api_key
         if not key:
             raise UsageError("a proxy needs a key: llm.configure(proxy=..., api_key=...), or api_key of the call")
         target = Target(model, f"{settings.proxy}/v1", key)
-        return Plan((target,), _count(0 if retries is None else retries), timeout_s, settings.proxy)
+        return Plan((target,), _count(0 if retries is None else retries), timeout_s, settings.proxy, keeps_bodies)
     first = _target(settings, model, api_key, api_base, mock_response)
     others = [_fallback(settings, first, fallback) for fallback in fallbacks or ()]
     if len(others) > _FALLBACKS_MAX:
         raise UsageError(f"at most {_FALLBACKS_MAX} fallbacks are taken, here are {len(others)}")
-    return Plan((first, *others), _count(NUM_RETRIES if retries is None else retries), timeout_s)
+    retries = _count(NUM_RETRIES if retries is None else retries)
+    return Plan((first, *others), retries, timeout_s, keeps_bodies=keeps_bodies)
 
 
 def upstream_model(model: str) -> str:

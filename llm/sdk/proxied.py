@@ -17,6 +17,7 @@ from llm.sdk.exchange import Cost, Exchange
 from llm.sdk.plan import Plan
 from llm.sdk.sent import Sent
 from llm.upstream import Headers, Upstream, UpstreamAnswer, UpstreamError, UpstreamRequest
+from llm.without_bodies import STORE_BODIES_HEADER
 
 _HOP_BY_HOP: Final = frozenset({"host", "connection", "content-length", "transfer-encoding", "keep-alive"})
 _ANSWER_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -34,7 +35,8 @@ async def serve_by_proxy(exchange: Exchange, sent: Sent, plan: Plan, upstream: U
     if task is not None:
         exchange.on_gone = lambda: _cancel(task)
     (deployment,) = plan.deployments()
-    answer = await upstream.send(_request(deployment, sent.method, sent.path, sent.query, sent.headers, sent.body))
+    headers = sent.headers if plan.keeps_bodies else [*sent.headers, (STORE_BODIES_HEADER, "none")]
+    answer = await upstream.send(_request(deployment, sent.method, sent.path, sent.query, headers, sent.body))
     try:
         head = Head(answer.status, _end_to_end(answer.headers))
         exchange.call_id = header_rules.find(answer.headers, "x-llm-call-id")

@@ -35,6 +35,7 @@ from llm.sdk.sent import Sent, WithOwnHeaders
 from llm.sdk.settings import Identity
 from llm.upstream_http import HttpUpstream
 from llm.upstream_mock import MockUpstream
+from llm.without_bodies import STORE_BODIES, STORE_BODIES_HEADER, RecordWithoutBodies, wish_of
 
 logger = logging.getLogger(__name__)
 
@@ -100,9 +101,12 @@ class Service:
         deployments = plan.deployments()
         if len(deployments) > 1 and request.path in _NEEDS_JSON and request.model != deployments[0].model_name:
             raise UsageError("say the model by model=, not by extra_body: the fallbacks belong to it")
+        keeps_bodies = plan.keeps_bodies and _may_keep_bodies(sent)
         call_id = uuid7()
         exchange.call_id = str(call_id)
         record = recorder.begin(call_id)
+        if not keeps_bodies:
+            record = RecordWithoutBodies(record)
         try:
             received = await recorder.received(record, request, identity)
         except FencedError as error:
@@ -165,6 +169,13 @@ def _read(sent: Sent) -> ClientRequest:
         )
     except (JsonError, EncodingError) as error:
         raise UsageError(f"the request cannot be sent: {error}") from error
+
+
+def _may_keep_bodies(sent: Sent) -> bool:
+    wish = wish_of(sent.headers)
+    if wish is not None and wish not in STORE_BODIES:
+        raise UsageError(f"{STORE_BODIES_HEADER} takes {' or '.join(STORE_BODIES)}, not {wish!r:.40}")
+    return wish != "none"
 
 
 def _cost(call: Call) -> Cost | None:

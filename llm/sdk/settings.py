@@ -15,6 +15,7 @@ OPENAI_API_BASE: Final = "https://api.openai.com/v1"
 SDK_KEY: Final = "sdk"
 _NAME_CHARS_MAX: Final = 256
 _TAGS_MAX: Final = 8
+_STORE_BODIES: Final = ("all", "none")
 
 
 class Unset(Enum):
@@ -46,6 +47,7 @@ class Settings:
     api_base: str | None = None
     timeout_s: float | None = None
     num_retries: int | None = None
+    store_bodies: str | None = None
     identity: Identity = field(default_factory=Identity)
 
     @property
@@ -71,12 +73,14 @@ def configure(
     user: str | Unset | None = UNSET,
     end_user: str | Unset | None = UNSET,
     tags: Iterable[str] | Unset | None = UNSET,
+    store_bodies: str | Unset | None = UNSET,
 ) -> None:
     """Set what all later calls of this process go by; what is not given stays as it is, None takes it back.
 
     `proxy`: the URL of a proxy to send calls to, with `api_key` as its key. `ledger`: the URL of the Postgres database
     whose book calls are recorded in, "" for none whatever LLM_LEDGER_URL says; `key`, `user`, `end_user` and `tags` are
-    what they are booked to. `timeout` in seconds.
+    what they are booked to. `timeout` in seconds. `store_bodies`: "none" keeps what is asked and answered out of the
+    book, also a proxy's; "all" stores it, unless the call, the proxy or its key says otherwise.
 
     Raises:
         UsageError: a value cannot be used, or two contradict each other; nothing is changed then.
@@ -97,6 +101,7 @@ def configure(
         api_base=now.api_base if isinstance(api_base, Unset) else api_base,
         timeout_s=now.timeout_s if isinstance(timeout, Unset) else timeout,
         num_retries=now.num_retries if isinstance(num_retries, Unset) else num_retries,
+        store_bodies=now.store_bodies if isinstance(store_bodies, Unset) else store_bodies,
         identity=identity,
     )
     _check(wanted)
@@ -147,6 +152,8 @@ def _tags(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _check(wanted: Settings) -> None:
+    if wanted.store_bodies is not None and wanted.store_bodies not in _STORE_BODIES:
+        raise UsageError(f"store_bodies is {' or '.join(_STORE_BODIES)}, not {wanted.store_bodies!r:.40}")
     if wanted.proxy and wanted.ledger:
         raise UsageError("proxy and ledger exclude each other: the proxy records what goes through it")
     if wanted.proxy and wanted.api_base:

@@ -292,6 +292,20 @@ async def test_proxy_is_told_whom_the_configuration_names_where_the_call_does_no
     assert [story.events[0].facts["tags"] for story in stories] == [["nightly", "own"], ["nightly"]]
 
 
+async def test_proxy_is_told_to_store_no_bodies_where_the_configuration_says_so(
+    go: Configure, proxy: LocalProxy
+) -> None:
+    go("proxy")
+    llm.configure(store_bodies="none")
+    made = await llm.aresponses(**CALL, extra_headers={"x-llm-store-bodies": "all"})
+    again = await llm.aget_responses(made.id)
+    for response in (made, again):
+        story = await proxy.book.ended(UUID(response.call_id))
+        assert story.events[0].facts["store_bodies"] == "none"
+        assert all(event.body is None for event in story.events)
+    assert (again.output_text, story.cost["state"]) == (TEXT, "billed")
+
+
 async def test_threads_and_loops_share_the_service(go: Configure, upstream: Upstream) -> None:
     go("direct")
     texts: list[str] = []

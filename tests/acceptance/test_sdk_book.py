@@ -15,6 +15,7 @@ import pytest
 import llm
 from ledger.postgres.url import parse
 from tests.acceptance.conftest import MakeProxy
+from tests.support.canary import tables_with
 from tests.support.postgres import PrivateServer
 from tests.support.proxy import configuration, deployment
 from tests.support.proxy_book import Book, Story
@@ -125,6 +126,46 @@ async def test_secrets_of_tools_and_keys_are_not_in_the_book(go: str) -> None:
     whole = " ".join(f"{row['facts']} {row['body']}" for row in rows)
     assert "[masked]" in whole
     assert "secret" not in whole
+
+
+@pytest.mark.parametrize("way", ["configured", "header"])
+async def test_call_without_bodies_leaves_no_trace_of_what_was_said(go: str, upstream: Upstream, way: str) -> None:
+    canary = "canary-90d1"
+    headers = {"x-llm-note": canary}
+    if way == "configured":
+        llm.configure(store_bodies="none")
+        headers["x-llm-store-bodies"] = "all"
+    else:
+        headers["x-llm-store-bodies"] = "none"
+    says: dict[str, Any] = {"model": "gpt-4o", "input": canary, "instructions": canary, "metadata": {canary: canary}}
+    says |= {"extra_headers": headers, "extra_query": {"note": canary}, "unknown": canary}
+    plain = await llm.aresponses(**says)
+    stream = await llm.aresponses(**says, stream=True)
+    text = "".join([event.delta async for event in stream if event.type == "response.output_text.delta"])
+    read = await llm.aget_responses(plain.id, extra_headers=headers)
+    upstream.script("cut_stream")
+    cut = await llm.aresponses(**says, stream=True)
+    with pytest.raises(openai.APIConnectionError):
+        _ = [event async for event in cut]
+    upstream.script("error_400")
+    with pytest.raises(openai.BadRequestError):
+        await llm.aresponses(**says)
+    assert canary in text
+    assert canary in read.output_text
+    async with Book(go) as book:
+        stories = [await book.ended(UUID(made.call_id)) for made in (plain, stream, read, cut)]
+        assert await tables_with(book, canary) == {}
+    assert all(event.body is None for story in stories for event in story.events)
+    assert [story.events[0].facts["store_bodies"] for story in stories] == ["none"] * 4
+    assert [story.cost["state"] for story in stories] == ["billed", "billed", "billed", "estimated"]
+    assert stories[0].billed_usd == plain.cost_usd
+
+
+@pytest.mark.usefixtures("go")
+async def test_wish_for_bodies_that_cannot_be_read_sends_nothing(upstream: Upstream) -> None:
+    with pytest.raises(llm.UsageError, match="x-llm-store-bodies takes all or none"):
+        await llm.aresponses(**CALL, extra_headers={"x-llm-store-bodies": "nein"})
+    assert upstream.requests == []
 
 
 async def test_cancelled_task_is_a_cancelled_call(go: str, upstream: Upstream) -> None:

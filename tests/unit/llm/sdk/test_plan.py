@@ -139,6 +139,8 @@ def test_proxy_is_never_given_the_key_of_openai() -> None:
         {"tags": ["a,b"]},
         {"tags": [str(number) for number in range(9)]},
         {"user": "u" * 300},
+        {"store_bodies": "some"},
+        {"store_bodies": False},
     ],
 )
 def test_configuration_that_cannot_be_used_changes_nothing(given: dict[str, Any]) -> None:
@@ -159,6 +161,16 @@ def test_book_is_configured_or_named_by_its_own_variable_never_by_database_url(m
     assert current().ledger_url is None
     llm.configure(ledger=None, proxy="http://p")
     assert current().ledger_url is None
+
+
+def test_bodies_are_kept_unless_the_configuration_says_none() -> None:
+    assert plan().keeps_bodies
+    for proxy in (None, "http://p"):
+        llm.configure(store_bodies="none", proxy=proxy, api_key="sk-any")
+        assert not plan().keeps_bodies
+    for kept in ("all", None):
+        llm.configure(store_bodies=kept)
+        assert plan().keeps_bodies
 
 
 def test_secrets_are_in_no_repr() -> None:
