@@ -6,5 +6,6 @@ Decimal.
 """
 
 #: Settings of a session that reads reports. Ten sums of 20,000 names do not fit into the usual 4 MB, and go through the
-#: disk; compiling a query takes longer than most reports.
-SESSION = {"statement_timeout": "30s", "work_mem": "32MB", "jit": "off"}
+#: disk; compiling a query takes longer than most reports, and so do workers where calls keep the cores busy: only what
+#: reads a large table in whole is worth them.
+SESSION = {"statement_timeout": "30s", "work_mem": "32MB", "jit": "off", "parallel_setup_cost": "20000"}

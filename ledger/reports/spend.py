@@ -36,6 +36,7 @@ _BOOK = Book(
     sums={name: name for name in ROLLUP.sums},
     where="true",
     order="sum(billed_usd) + sum(estimated_usd) DESC",
+    micros="floor((billed_usd + estimated_usd) * 1000000)::bigint",
 )
 
 

@@ -5,7 +5,7 @@ One statement an answer: the pieces that `periods.py` chose, each narrowed by th
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -26,6 +26,19 @@ _BUCKETS = {
 }
 
 
+_MICROS = "usd_micros"
+#: Each of a group's `pieces` is rounded down, so the group has at least `micros` and less than `micros + pieces`: who
+#: does not reach the last of the best by that is not among them. What is left is summed and sorted exactly.
+_RANKED = """
+WITH ranked AS MATERIALIZED (
+    SELECT {names}, sum({micros}) AS micros, count(*) AS pieces FROM ({narrow}) AS narrow GROUP BY {names}
+), best AS (
+    SELECT micros FROM ranked ORDER BY micros DESC LIMIT :limit
+)
+"""
+_AMONG_BEST = " WHERE ({0}) IN (SELECT {0} FROM ranked WHERE micros + pieces > (SELECT min(micros) FROM best))"
+
+
 @dataclass(frozen=True, slots=True)
 class Book:
     """Where sums come from: rollups under `prefix`, rows of `table` at their time `at`.
@@ -43,6 +56,8 @@ class Book:
     where: str
     order: str
     has_end_users: bool = True
+    #: Where its rollups of names hold what groups are sorted by in millionths, rounded down: its SQL for the rows.
+    micros: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +127,41 @@ def _statement(book: Book, question: Question, source: Source, read: Plan) -> tu
     if "tag" in (question.filters or {}):
         # The rows hold tags in full.
         filters["raw_tag"] = list((question.filters or {})["tag"])
-    pieces: list[str] = []
     for grain, starts in read.rollups.items():
         values[f"starts_{grain}"] = list(starts)
-        pieces.append(_from_rollup(book, question, source or ("names", "all"), grain))
     for n, (since, until) in enumerate(read.rows):
         values |= {f"since_{n}": since, f"until_{n}": until}
-        pieces.append(_from_rows(book, question, n))
+    pieces = _pieces(book, question, source, read)
     keys = [*(["bucket"] if question.interval else []), *question.group_by]
     sums = ", ".join(f"sum({name}) AS {name}" for name in book.sums)
     listed = ", ".join(keys)
     order = ", ".join([*(["bucket"] if question.interval else []), book.order, *question.group_by])
-    statement = f"SELECT {listed + ', ' if keys else ''}{sums} FROM ({' UNION ALL '.join(pieces)}) AS pieces"  # noqa: S608 constants of this package; what people give is bound
+    statement = f"SELECT {listed + ', ' if keys else ''}{sums} FROM ({pieces}) AS pieces"  # noqa: S608 constants of this package; what people give is bound
+    if _is_ranked(book, question, source, read):
+        narrow = _pieces(replace(book, sums={_MICROS: book.micros}), question, source, read)
+        statement = _RANKED.format(names=listed, narrow=narrow, micros=_MICROS) + statement + _AMONG_BEST.format(listed)
     if keys:
         statement += f" GROUP BY {listed} ORDER BY {order}"
     else:
         statement += " HAVING count(*) > 0"
     return statement + " LIMIT :limit", values | filters
+
+
+def _is_ranked(book: Book, question: Question, source: Source, read: Plan) -> bool:
+    """Whether there may be so many groups that the most expensive are better found first, and only they are summed."""
+    is_by_end_user = source is not None and source[1] in {"end_user", END_USER_OF_KEY}
+    return (
+        bool(book.micros and read.rollups)
+        and is_by_end_user
+        and "end_user" in question.group_by
+        and question.interval is None
+    )
+
+
+def _pieces(book: Book, question: Question, source: Source, read: Plan) -> str:
+    rollups = [_from_rollup(book, question, source or ("names", "all"), grain) for grain in read.rollups]
+    rows = [_from_rows(book, question, n) for n in range(len(read.rows))]
+    return " UNION ALL ".join([*rollups, *rows])
 
 
 def _from_rollup(book: Book, question: Question, source: tuple[str, str], grain: str) -> str:
