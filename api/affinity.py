@@ -5,7 +5,8 @@ neither by reading it nor by continuing it. The book knows both.
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 import asyncpg
 
@@ -17,12 +18,20 @@ from llm.engine import Engine
 from llm.request import ClientRequest
 
 _FIND: Final = """
-SELECT key_id, deployment FROM ledger.calls WHERE response_id = $1 ORDER BY received_at LIMIT 1
+SELECT call_id, key_id, deployment FROM ledger.calls WHERE response_id = $1 ORDER BY received_at LIMIT 1
 """
 _ID_CHARS_MAX: Final = 512
 _COLLECTION: Final = frozenset({"/responses", "/responses/compact", "/responses/input_tokens"})
 #: A response may be referred to before its call has been folded: look again after these pauses.
 _PAUSES_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8)
+
+
+class Pinned(NamedTuple):
+    """Where a call must go (None: any deployment will do), and the call of another key whose answer it will show."""
+
+    deployment: Deployment | None = None
+    shown_call_id: UUID | None = None
+    shown_key_id: str = ""
 
 
 class Affinity:
@@ -34,8 +43,8 @@ class Affinity:
         self._connection: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
 
-    async def pinned(self, request: ClientRequest, caller: Caller) -> Deployment | None:
-        """Return the deployment that a call must go to; None when any will do.
+    async def pinned(self, request: ClientRequest, caller: Caller) -> Pinned:
+        """Return the deployment that a call must go to, and whose response it will show.
 
         Raises:
             ApiFailure: 404 or 400 for a response that is not this key's, or unknown to the book.
@@ -46,7 +55,7 @@ class Affinity:
         given = {each for each in request.every("previous_response_id") if isinstance(each, str) and each}
         if len(given) > 1:
             raise bad_request("previous_response_id is given twice; keep one.", param="previous_response_id")
-        return await self._of_previous(given.pop(), caller) if given else None
+        return Pinned(await self._of_previous(given.pop(), caller) if given else None)
 
     async def _of_previous(self, previous: str, caller: Caller) -> Deployment | None:
         found = await self._find(previous[:_ID_CHARS_MAX])
@@ -60,15 +69,18 @@ class Affinity:
             raise bad_request(message, param="previous_response_id", code="previous_response_not_found")
         return self._engine.router.deployment(found["deployment"])
 
-    async def _of_path(self, request: ClientRequest, caller: Caller) -> Deployment:
+    async def _of_path(self, request: ClientRequest, caller: Caller) -> Pinned:
         response_id = request.path.split("/")[2][:_ID_CHARS_MAX]
         found = await self._find(response_id)
         sees_all = caller.may_read_all if request.method == "GET" else caller.is_admin
         if found is None or (not sees_all and found["key_id"] != caller.key_id):
             if sees_all and found is None:
-                return self._engine.router.first_of_all()
+                return Pinned(self._engine.router.first_of_all())
             raise not_found(f"Response with id '{response_id}' not found.", code="not_found")
-        return self._engine.router.deployment(found["deployment"]) or self._engine.router.first_of_all()
+        deployment = self._engine.router.deployment(found["deployment"]) or self._engine.router.first_of_all()
+        if found["key_id"] == caller.key_id or request.method == "DELETE":
+            return Pinned(deployment)
+        return Pinned(deployment, found["call_id"], found["key_id"])
 
     async def _find(self, response_id: str) -> Any:
         if not _is_storable(response_id):

@@ -13,8 +13,9 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from api.affinity import Affinity
+from api.affinity import Affinity, Pinned
 from api.asgi_client import AsgiClient, ClientGoneError, Receive, Scope, Send, headers_of, read_body
+from api.audit import note_reads
 from api.auth import Authenticator, Caller, KeyRefusedError, presented_key, require_call
 from api.book import Book
 from api.config_settings import GeneralSettings
@@ -25,6 +26,7 @@ from api.observing import CallObserver
 from api.stored_responses import StoredResponses
 from ledger.errors import FencedError, LedgerUnavailableError
 from ledger.events import CALL_RECEIVED, CALL_REJECTED
+from ledger.reports.events import Reception
 from llm.attempt import Call
 from llm.client import Head
 from llm.encodings import BodyTooLarge, EncodingError, UnsupportedEncoding, decode
@@ -186,14 +188,22 @@ class Calls:
             require_call(caller, method, scope["path"])
             self._admit(request, caller)
             pinned = await self._affinity.pinned(request, caller)
+            await self._note_reading(pinned, request, caller)
         except ApiFailure as failure:
             await _reject(record, client, facts, body, failure.error)
             self._observer.ended(_rejected(call_id=record.call_id, facts=facts, error=failure.error, client=client))
             return
         await record_received(record, facts, request)
-        stored = None if self._stored is None else self._stored.asked_by(request, caller)
-        call = Call(record, request, client, facts, is_billable(method, path), pinned, stored)
+        is_noted = pinned.shown_call_id is not None
+        stored = None if self._stored is None else self._stored.asked_by(request, caller, is_noted=is_noted)
+        call = Call(record, request, client, facts, is_billable(method, path), pinned.deployment, stored)
         await self._engine.serve(call)
+
+    async def _note_reading(self, pinned: Pinned, request: ClientRequest, caller: Caller) -> None:
+        """Record that another key's response is about to be shown, whether the upstream gives it or the book."""
+        if pinned.shown_call_id is not None:
+            whose = {pinned.shown_call_id: Reception(pinned.shown_key_id, has_bodies=True)}
+            await note_reads(self._book.journals, caller.key_id, whose, shown="response", through=request.path)
 
     def _read(self, method: str, path: str, scope: Scope, headers: list[tuple[str, str]], body: bytes) -> ClientRequest:
         allowed = _METHODS.get(path, _METHODS_BELOW)

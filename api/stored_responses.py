@@ -55,12 +55,15 @@ class StoredResponses:
         self._book = book
         self._reads = reads
 
-    def asked_by(self, request: ClientRequest, caller: Caller) -> "AskedResponse | None":
-        """Return what looks up the response that a request asks for; None where it does not ask for one."""
+    def asked_by(self, request: ClientRequest, caller: Caller, *, is_noted: bool) -> "AskedResponse | None":
+        """Return what looks up the response that a request asks for; None where it does not ask for one.
+
+        `is_noted`: that another key's response is read is recorded already.
+        """
         parts = request.path.split("/")
         if request.method != "GET" or len(parts) != len(("", "responses", "id")):
             return None
-        return AskedResponse(self._book, self._reads, request, caller)
+        return AskedResponse(self._book, self._reads, request, caller, is_noted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class AskedResponse:
     reads: AsyncEngine
     request: ClientRequest
     caller: Caller
+    is_noted: bool
 
     async def find(self, *, is_refused: bool) -> StoredAnswer | None:
         """Return the final response; None where the book does not hold it, or must not give it."""
@@ -78,16 +82,17 @@ class AskedResponse:
             await self._fold()
             async with snapshot(self.reads) as connection:
                 found = await self._found(connection, is_refused=is_refused)
-            if found is not None:
-                owner, stored = found
+            if found is None:
+                return None
+            owner, stored = found
+            if not self.is_noted:
                 whose = {stored.source: Reception(owner, has_bodies=True)}
                 actor = self.caller.key_id
                 await note_reads(self.book.journals, actor, whose, shown="response", through=self.request.path)
-                return stored
         except (ApiFailure, LedgerUnavailableError, ProjectionLagError, ProjectionStoppedError):
             # The book cannot tell now, or not whether a deletion was asked: the upstream's own failure is passed on.
             return None
-        return None
+        return stored
 
     async def _fold(self) -> None:
         """Have what this process has written folded, so that a deletion just before is known."""

@@ -156,6 +156,22 @@ async def test_response_is_given_to_its_own_key_and_to_the_master_who_is_recorde
     assert dict(read) == {"actor": "master", "shown": "response", "through": f"/responses/{made.json['id']}"}
 
 
+async def test_response_of_another_key_from_the_upstream_is_recorded_as_read(proxy: LocalProxy) -> None:
+    query = "SELECT actor, through FROM reporting.audit_reads WHERE call_id = $1 ORDER BY recorded_at"
+    viewer = (await proxy.client.send({"permissions": ["view"]}, path="/key/generate")).json
+    async with await client_of(proxy) as alice, Client(proxy.url, viewer["key"]) as auditor:
+        made = await alice.send(REQUEST)
+        path = f"/v1/responses/{made.json['id']}"
+        assert (await alice.send(method="GET", path=path)).status == 200
+        assert await proxy.book.fetch(query, made.call_id) == []
+        read = await auditor.send(method="GET", path=path)
+        assert (read.status, is_from_book(read)) == (200, False)
+        await proxy.client.send(method="GET", path=f"{path}/input_items")
+        assert (await proxy.client.send(method="DELETE", path=path)).status == 200
+        reads = [tuple(row) for row in await proxy.book.fetch(query, made.call_id)]
+    assert reads == [(viewer["key_id"], path[3:]), ("master", f"{path[3:]}/input_items")]
+
+
 async def test_upstreams_failure_is_passed_on_where_the_book_has_no_answer(
     proxy: LocalProxy, upstream: Upstream
 ) -> None:
