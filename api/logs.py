@@ -59,6 +59,10 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return GUARD.clean(super().format(record))
 
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+        del datefmt
+        return moment(record.created)
+
 
 class _Json(JsonFormatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -70,7 +74,7 @@ class _Json(JsonFormatter):
 
 
 def moment(seconds: float) -> str:
-    """Return a moment, given in seconds since 1970, as lines in JSON hold it: RFC 3339, in UTC, to the microsecond."""
+    """Return a moment, given in seconds since 1970, as every line holds it: RFC 3339, in UTC, to the microsecond."""
     whole, rest = divmod(int(seconds * 1_000_000), 1_000_000)
     return f"{_second(whole)}.{rest:06d}Z"
 
