@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from api.config import parse
@@ -59,6 +60,11 @@ def test_pages_followed_word_by_word_do_what_they_say(
         for page in pages:
             walk.follow(page)
     assert len(walk.outputs) == sum(len(blocks(page, "sh")) + len(blocks(page, "python")) for page in pages)
+    described = (ROOT / "docs" / "EVENTS.md").read_text()
+    with psycopg.connect(database_url) as connection:
+        facts = connection.execute("SELECT DISTINCT type, jsonb_object_keys(facts) FROM ledger.events").fetchall()
+    assert len(facts) > 50
+    assert [fact for fact in facts if f"`{fact[1]}`" not in described] == []
 
 
 def test_every_page_for_users_has_something_that_runs() -> None:
