@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import ARRAY, ColumnElement, FromClause, Text, and_, cast, func, or_, select
@@ -145,7 +146,7 @@ async def _from_spend(
         Sums(
             _unix_s(answer.bucket),
             dict(zip(group_by, answer.names, strict=True)),
-            **_exact(_SUMS, answer.sums.values()),
+            *answer.sums.values(),
         )
         for answer in answers
         if answer.bucket is not None
@@ -221,7 +222,9 @@ async def _read(
     table, begin, sums = source
     bucket = begin.label("bucket")
     names = [table.c[name] for name in group_by]
-    query = select(bucket, *names, *(column.label(name) for name, column in sums.items())).where(*conditions)
+    query = select(bucket, *names, *(cast(column, Text).label(name) for name, column in sums.items())).where(
+        *conditions
+    )
     if table is CALLS:
         # What only failed to reach an upstream is no usage.
         query = query.having(or_(sums["calls"] > 0, func.count(CALLS.c.cost_state) > 0))
@@ -259,13 +262,14 @@ def _complete(found: list[Found], span: Span, groups_max: int) -> tuple[list[Fou
     return whole, cut
 
 
-def _exact(names: Sequence[str], values: Iterable[Any]) -> dict[str, Any]:
-    """Sums of bigint come back as numeric."""
+def _exact(names: Sequence[str], values: Iterable[str]) -> dict[str, Any]:
+    """Sums are read as text, see `sums.py`."""
     return {
         name: Decimal(value) if name.endswith("_usd") else int(value) for name, value in zip(names, values, strict=True)
     }
 
 
+@lru_cache(maxsize=400)
 def _unix_s(bucket: date) -> int:
     """Return when a bucket begins, of a moment or of a day (UTC), in Unix seconds."""
     moment = bucket if isinstance(bucket, datetime) else datetime.combine(bucket, time.min, UTC)

@@ -69,8 +69,6 @@ async def ends_report(
     book = replace(_BOOK, prefix="", where=f"{_BOOK.where} AND {filters.flags}") if filters.flags else _BOOK
     total, rows = await total_and_groups(connection, book, question, limit=groups_max)
     return EndsReport(
-        groups={
-            (row.bucket, row.names): Ends(**{name: int(value) for name, value in row.sums.items()}) for row in rows
-        },
-        total=Ends(**{name: int(value) for name, value in total.items()}),
+        groups={(row.bucket, row.names): Ends(**row.sums) for row in rows},
+        total=Ends(**total),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -190,16 +190,8 @@ async def spend_report(
     return SpendReport(
         start=question.start,
         end=question.end,
-        groups=tuple(Group(row.names, _sums(row.sums), row.bucket) for row in rows[:groups_max]),
-        total=_sums(total),
+        groups=tuple(Group(row.names, Sums(**row.sums), row.bucket) for row in rows[:groups_max]),
+        total=Sums(**total),
         overlapping="tag" in group_by,
         truncated=len(rows) > groups_max,
     )
-
-
-def _sums(values: dict[str, Any]) -> Sums:
-    """Sums of bigint come back as numeric."""
-    exact: dict[str, Any] = {
-        name: Decimal(value) if name.endswith("_usd") else int(value) for name, value in values.items()
-    }
-    return Sums(**exact)
