@@ -21,6 +21,7 @@ from api.access_log import AccessLog
 from api.affinity import Affinity
 from api.asgi_client import Receive, Scope, Send
 from api.auth import Authenticator
+from api.background_settling import BackgroundSettler
 from api.book import Book
 from api.calls import Calls, path_of_call
 from api.config import Config
@@ -221,6 +222,14 @@ class Application:
         self._web.state.context = self._context
         self._tasks.append(asyncio.create_task(keyring.run(), name="keys"))
         self._tasks.append(asyncio.create_task(vitals.run(), name="vitals"))
+        if general.settle_background_s:
+            settler = BackgroundSettler(
+                book,
+                engine_of_calls,
+                every_s=general.settle_background_s,
+                keeps_bodies=general.store_bodies != "none",
+            )
+            self._tasks.append(asyncio.create_task(settler.run(), name="background responses"))
         if self._parent_pid is not None:
             self._tasks.append(asyncio.create_task(_follow_parent(self._parent_pid), name="parent"))
 

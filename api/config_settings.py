@@ -33,6 +33,8 @@ class GeneralSettings:
     """`none`: neither requests nor answers are stored, only that they happened and what they cost."""
     serve_from_book: bool = True
     """Whether a stored response is given back from the book when its upstream cannot."""
+    settle_background_s: float = 0.0
+    """How often background responses of unknown cost are looked for and asked for; 0: never."""
     drain_timeout_s: float = 600.0
     ledger_wait_s: float = 30.0
     lease_s: float = 15.0
@@ -109,6 +111,7 @@ def read_general(table: Table | None, llm: Table | None) -> GeneralSettings:
         on_disconnect=table.choice("on_disconnect", ("drain", "cancel"), default.on_disconnect),
         store_bodies=table.choice("store_bodies", STORE_BODIES, default.store_bodies),
         serve_from_book=table.boolean("serve_from_book", default.serve_from_book),
+        settle_background_s=table.seconds("settle_background_s", default.settle_background_s),
         drain_timeout_s=table.seconds("drain_timeout_s", default.drain_timeout_s),
         ledger_wait_s=table.seconds("ledger_wait_s", default.ledger_wait_s),
         lease_s=table.seconds("lease_s", default.lease_s, minimum_s=LEASE_S_MIN),
