@@ -16,12 +16,15 @@ from typing import Any, Final, cast
 from api.auth import hash_of
 from api.errors import ApiFailure
 from api.routes.key_fields import DEFAULTS, KEY_VALUES
+from api.routes.request_body import refuse_unstorable
 from api.routes.times import read_moment
 from ledger.encoding import rfc3339
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MASKED: Final = re.compile(r"sk-\.\.\.[\x21-\x7e]{0,8}", re.ASCII)
 _SHORT_ZONE: Final = re.compile(r"(?<=\d)([+-]\d\d)$", re.ASCII)
+#: LiteLLM counts in floats; their sum must not overflow.
+_SPEND_DIGITS_MAX: Final = 12
 _FRACTION: Final = re.compile(r"(\.\d{6})\d+", re.ASCII)
 #: What limits a key and is not enforced here.
 BUDGETS: Final = (
@@ -35,7 +38,7 @@ _OTHERS: Final = (
 )  # fmt: skip
 REFUSED: Final = (*BUDGETS, *_OTHERS)
 #: Sets of models that mean: all.
-_ALL_MODELS: Final = frozenset({"all-proxy-models", "*"})
+_ALL_MODELS: Final = ("all-proxy-models", "*")
 
 
 class RowError(Exception):
@@ -57,6 +60,10 @@ def read_row(row: Mapping[str, Any], *, ignored: Collection[str] = ()) -> Import
     Raises:
         RowError: the row says something that would not be obeyed, or is not readable.
     """
+    try:
+        refuse_unstorable(dict(row))
+    except ApiFailure as failure:
+        raise RowError(failure.error.message) from failure
     notes: list[str] = []
     for name in REFUSED:
         value = _plain(row.get(name))
@@ -138,18 +145,24 @@ def _list(value: Any, name: str) -> list[Any]:
         return []
     if isinstance(value, str):
         text = value.strip()
-        value = _array(text) if text.startswith("{") else _json(text, name)
+        value = _array(text, name) if text.startswith("{") else _json(text, name)
     if not isinstance(value, list):
         raise RowError(f"{name} is no list: {str(value)[:60]}")
     return cast("list[Any]", value)
 
 
-def _array(text: str) -> list[str]:
+def _array(text: str, name: str) -> list[str]:
     """Read an array of texts as Postgres prints it: a and "b c" in braces, a backslash before quotes."""
-    inner = text[1:-1]
-    if not inner:
+    if text == "{}":
         return []
-    return next(csv.reader([inner], doublequote=False, escapechar="\\", strict=True))
+    try:
+        # Without its end it might be taken as empty, which means: all.
+        (items,) = (
+            () if not text.endswith("}") else csv.reader([text[1:-1]], doublequote=False, escapechar="\\", strict=True)
+        )
+    except (ValueError, csv.Error) as error:
+        raise RowError(f"{name} is no array as Postgres prints it: {text[:60]}") from error
+    return items
 
 
 def _models(value: Any) -> list[Any]:
@@ -200,4 +213,8 @@ def _amount(value: Any) -> Decimal:
         amount = Decimal(str(value or 0))
     except InvalidOperation as error:
         raise RowError(f"spend is no number: {str(value)[:60]}") from error
-    return amount if amount.is_finite() else Decimal(0)
+    if not amount.is_finite():
+        return Decimal(0)
+    if amount.adjusted() > _SPEND_DIGITS_MAX:
+        raise RowError(f"spend is too large to be one: {str(value)[:60]}")
+    return amount

@@ -126,6 +126,8 @@ class _Importer:
             key_id, outcome = await self._import(key)
         except RowError as error:
             return Outcome(number, name, alias, "refused", "", str(error)), Decimal(0)
+        except RecursionError:
+            return Outcome(number, name, alias, "refused", "", "it is nested too deep"), Decimal(0)
         except ApiFailure as failure:
             if failure.error.status >= _UNAVAILABLE:
                 raise

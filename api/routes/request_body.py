@@ -41,7 +41,7 @@ async def read_object(request: Request, *, may_be_empty: bool = False) -> dict[s
         raise bad_request(f"We could not parse the JSON body of your request: {reason}.") from error
     if not isinstance(value, dict):
         raise bad_request("The body must be a JSON object.")
-    _refuse_unstorable(value)
+    refuse_unstorable(value)
     return cast("dict[str, Any]", value)
 
 
@@ -76,15 +76,15 @@ def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _refuse_unstorable(value: Any) -> None:
+def refuse_unstorable(value: Any) -> None:
     """Refuse what Postgres cannot hold in a text: NUL and lone surrogates."""
     if isinstance(value, str):
         if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
             raise bad_request(f"A text holds NUL or half a surrogate pair: {value[:60]!a}.")
     elif isinstance(value, dict):
         for name, member in cast("dict[str, Any]", value).items():
-            _refuse_unstorable(name)
-            _refuse_unstorable(member)
+            refuse_unstorable(name)
+            refuse_unstorable(member)
     elif isinstance(value, list):
         for member in cast("list[Any]", value):
-            _refuse_unstorable(member)
+            refuse_unstorable(member)

@@ -1,0 +1,37 @@
+"""Rows of LiteLLM that cannot become a key are refused by name; none of them ends an import, or widens a key."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from api.litellm_keys import RowError, read_row
+
+ROW = {"token": "a" * 64, "key_name": "sk-...wxyz", "models": '{gpt-5,"a b"}', "spend": "0.5"}
+
+
+def test_row_as_a_csv_has_it_becomes_a_key() -> None:
+    key = read_row({**ROW, "metadata": '{"tags": ["t"], "a": 0.5}', "expires": "", "blocked": "t"})
+    assert (key.state["models"], key.state["tags"], key.state["metadata"]) == (["gpt-5", "a b"], ["t"], {"a": "0.5"})
+    assert (key.state["blocked"], key.spend, key.notes) == (True, Decimal("0.5"), ("metadata.a became a text",))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"key_alias": "half \ud800"}, "half a surrogate pair"),
+        ({"metadata": {"a": {"\x00": 1}}}, "NUL"),
+        ({"models": '{"a'}, "models is no array"),
+        ({"models": "{"}, "models is no array"),
+        ({"models": "{a\nb}"}, "models is no array"),
+        ({"models": [{"all-proxy-models": 1}]}, "models\\[0\\] must be a text"),
+        ({"spend": "1e999999999"}, "spend is too large"),
+        ({"spend": "much"}, "spend is no number"),
+        ({"token": "A" * 64}, "token is no SHA-256"),
+        ({"blocked": "maybe"}, "blocked is neither"),
+        ({"expires": 7}, "expires must be"),
+    ],
+)
+def test_row_that_cannot_be_read_is_refused(row: dict[str, Any], said: str) -> None:
+    with pytest.raises(RowError, match=said):
+        read_row(ROW | row)
