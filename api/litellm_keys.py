@@ -155,13 +155,14 @@ def _array(text: str, name: str) -> list[str]:
     """Read an array of texts as Postgres prints it: a and "b c" in braces, a backslash before quotes."""
     if text == "{}":
         return []
-    try:
+    refusal = RowError(f"{name} is no array as Postgres prints it: {text[:60]}")
+    if not text.endswith("}"):
         # Without its end it might be taken as empty, which means: all.
-        (items,) = (
-            () if not text.endswith("}") else csv.reader([text[1:-1]], doublequote=False, escapechar="\\", strict=True)
-        )
+        raise refusal
+    try:
+        (items,) = csv.reader([text[1:-1]], doublequote=False, escapechar="\\", strict=True)
     except (ValueError, csv.Error) as error:
-        raise RowError(f"{name} is no array as Postgres prints it: {text[:60]}") from error
+        raise refusal from error
     return items
 
 
