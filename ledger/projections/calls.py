@@ -11,19 +11,10 @@ from ledger.projections.rollup import Rollup, touch
 EVENTS = events_where("call_id IS NOT NULL AND type NOT IN ('body.received', 'body.part', 'attempt.failed')")
 
 #: One row a call and batch: aggregates pick each fact out of the events that have it.
-#: `last(...)` of an attempt is spelt as a maximum over its number and the value, which needs no sort.
+#: `last(...)` of an attempt is spelt as a maximum over its number and the value, which needs no sort. They are grouped
+#: on their own, so that the order of writing does not make the planner sort the events, which are larger and more.
 FOLD = f"""
-WITH into_calls AS (
-INSERT INTO @target@.calls AS c (
-    call_id, journal_id,
-    received_at, method, path, key_id, key_alias, org, team, user_id, end_user, tags, model, stream, client_address,
-    client_retry, request_bytes, bodies_stored,
-    attempts, deployment, upstream_model, upstream_request_id,
-    status, http_status, error_code, answered_model, tier, response_id, first_chunk_us, duration_us, chunks,
-    answer_bytes, finished_at, delivered, disconnected,
-    input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
-    billed_usd, estimated_usd, unknown, cost_mark
-)
+WITH called AS MATERIALIZED (
 SELECT call_id, home,
     max(recorded_at) FILTER (WHERE received),
     coalesce(max(facts->>'method') FILTER (WHERE received), ''),
@@ -87,7 +78,18 @@ FROM (
     OFFSET 0
 ) AS events
 GROUP BY call_id, home
-ORDER BY call_id, home
+), into_calls AS (
+INSERT INTO @target@.calls AS c (
+    call_id, journal_id,
+    received_at, method, path, key_id, key_alias, org, team, user_id, end_user, tags, model, stream, client_address,
+    client_retry, request_bytes, bodies_stored,
+    attempts, deployment, upstream_model, upstream_request_id,
+    status, http_status, error_code, answered_model, tier, response_id, first_chunk_us, duration_us, chunks,
+    answer_bytes, finished_at, delivered, disconnected,
+    input_tokens, cached_tokens, cache_write_tokens, output_tokens, reasoning_tokens,
+    billed_usd, estimated_usd, unknown, cost_mark
+)
+SELECT * FROM called ORDER BY call_id, home
 ON CONFLICT (call_id, journal_id) DO UPDATE SET
     received_at = coalesce(c.received_at, excluded.received_at),
     method = greatest(c.method, excluded.method),

@@ -11,32 +11,36 @@ from ledger.projections.definition import Projection, events_where
 COSTS = events_where("type ^@ 'cost.'")
 
 #: Days are cut as text: the facts' times are RFC 3339 in UTC. A cost or an item that cannot be read raises, with its
-#: place, instead of counting as nothing.
+#: place, instead of counting as nothing. What is the same for all items of a cost is taken out of it once.
 FOLD = f"""
 WITH items AS MATERIALIZED (
-    SELECT left(dims->>'received_at', 10)::date AS day, dims->>'org' AS org, dims->>'team' AS team,
-        dims->>'user' AS user_id, dims->>'key' AS key_id, dims->>'model' AS model, part.meter,
+    SELECT left(costs.received_at, 10)::date AS day, org, team, user_id, key_id, model, part.meter,
         sum(part.quantity)::bigint AS quantity, sum(part.amount_usd) AS amount_usd, sum(part.unknown) AS unknown_costs
     FROM (
-        SELECT journal_id, seq, type, schema, facts->'dims' AS dims, facts FROM ({COSTS}) AS events OFFSET 0
+        SELECT dims->>'received_at' AS received_at, dims->>'org' AS org, dims->>'team' AS team,
+            dims->>'user' AS user_id, dims->>'key' AS key_id, dims->>'model' AS model, facts->'items' AS items, facts->>'unknown' AS unknown,
+            (facts->>'billed_usd')::numeric(24,12) + (facts->>'estimated_usd')::numeric(24,12) AS usd,
+            ledger.readable_cost(type, schema, facts) AND jsonb_typeof(facts->'items') = 'array' AS is_readable,
+            journal_id, seq, type
+        FROM (SELECT facts->'dims' AS dims, * FROM ({COSTS}) AS events OFFSET 0) AS events
+        OFFSET 0
     ) AS costs
     CROSS JOIN LATERAL (
-        SELECT item->>'meter' AS meter, (item->>'quantity')::bigint AS quantity,
-            CASE WHEN num_nulls(item->>'meter', item->>'quantity', item->>'amount_usd') = 0
-                 THEN (item->>'amount_usd')::numeric ELSE ledger.unreadable(type, journal_id, seq) END AS amount_usd,
+        SELECT meter, quantity,
+            CASE WHEN num_nulls(meter, quantity, amount_usd) = 0 THEN amount_usd
+                 ELSE ledger.unreadable(type, journal_id, seq) END AS amount_usd,
             0 AS unknown
-        FROM jsonb_array_elements(facts->'items') AS item
+        FROM jsonb_to_recordset(items) AS item (meter text, quantity bigint, amount_usd numeric)
         UNION ALL
         SELECT 'other', 0, rest.amount_usd, 0 FROM (
-            SELECT (facts->>'billed_usd')::numeric(24,12) + (facts->>'estimated_usd')::numeric(24,12) - coalesce((
-                SELECT sum((item->>'amount_usd')::numeric) FROM jsonb_array_elements(facts->'items') AS item
+            SELECT usd - coalesce((
+                SELECT sum(amount_usd) FROM jsonb_to_recordset(items) AS item (amount_usd numeric)
             ), 0) AS amount_usd
         ) AS rest WHERE rest.amount_usd <> 0
         UNION ALL
-        SELECT 'unknown', 0, 0, (facts->>'unknown')::bigint WHERE facts->>'unknown' <> '0'
+        SELECT 'unknown', 0, 0, unknown::bigint WHERE unknown <> '0'
         UNION ALL
-        SELECT '', 0, ledger.unreadable(type, journal_id, seq), 0
-        WHERE NOT ledger.readable_cost(type, schema, facts) OR jsonb_typeof(facts->'items') IS DISTINCT FROM 'array'
+        SELECT '', 0, ledger.unreadable(type, journal_id, seq), 0 WHERE is_readable IS NOT TRUE
     ) AS part
     GROUP BY 1, 2, 3, 4, 5, 6, 7
 ), named AS (
