@@ -18,7 +18,8 @@ WITH items AS MATERIALIZED (
         sum(part.quantity)::bigint AS quantity, sum(part.amount_usd) AS amount_usd, sum(part.unknown) AS unknown_costs
     FROM (
         SELECT dims->>'received_at' AS received_at, dims->>'org' AS org, dims->>'team' AS team,
-            dims->>'user' AS user_id, dims->>'key' AS key_id, dims->>'model' AS model, facts->'items' AS items, facts->>'unknown' AS unknown,
+            dims->>'user' AS user_id, dims->>'key' AS key_id, dims->>'model' AS model, facts->'items' AS items,
+            facts->>'unknown' AS unknown,
             (facts->>'billed_usd')::numeric(24,12) + (facts->>'estimated_usd')::numeric(24,12) AS usd,
             ledger.readable_cost(type, schema, facts) AND jsonb_typeof(facts->'items') = 'array' AS is_readable,
             journal_id, seq, type
