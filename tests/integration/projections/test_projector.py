@@ -176,6 +176,27 @@ async def test_cost_that_cannot_be_read_stops_its_journal_alone_until_it_is_skip
     assert await compare(database_url, "spend") == []
 
 
+async def test_items_that_cannot_be_read_stop_the_fold_of_line_items_alone(
+    connection: asyncpg.Connection, projector: Projector
+) -> None:
+    item = {"meter": "output", "quantity": 1, "unit_price_usd": "1", "amount_usd": "1"}
+    for items in (
+        None,
+        {},
+        [{**item, "amount_usd": None}],
+        [item, {**item, "meter": None}],
+        [{**item, "quantity": 1.5}],
+    ):
+        (journal,) = await open_journals(connection, 1)
+        bad = await _poison(connection, random_book([journal], 5, 60), journal, {"items": items})
+        await projector.catch_up()
+        stopped = await connection.fetch(
+            "SELECT projection, folded_seq FROM ledger.checkpoints WHERE stopped_by IS NOT NULL AND journal_id = $1",
+            journal,
+        )
+        assert [tuple(row) for row in stopped] == [("line_items", bad.seq - 1)], items
+
+
 async def test_money_of_an_unknown_kind_stops_and_other_unknown_events_are_data(
     connection: asyncpg.Connection, projector: Projector
 ) -> None:
