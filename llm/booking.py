@@ -27,7 +27,7 @@ from llm.client import Head
 from llm.ending import Ending, text_fact
 from llm.errors import LEDGER_UNAVAILABLE, ApiError
 from llm.estimates import response_id_of
-from llm.masking import mask_location, mask_query, mask_text
+from llm.masking import mask_facts, mask_location, mask_query, mask_text
 from llm.outcome import Observer, Outcome
 from llm.record import Bookkeeper
 from llm.upstream import UpstreamAnswer, UpstreamRequest
@@ -113,7 +113,8 @@ class CallBook:
             received_at=self._record.received_at,
             deployment=attempt.deployment.deployment_id,
         )
-        self._record.append(COST_RECORDED, cost_recorded(charge, attempt=attempt.number, final=final, dims=dims))
+        facts = cost_recorded(charge, attempt=attempt.number, final=final, dims=dims)
+        self._record.append(COST_RECORDED, mask_facts(facts, attempt.deployment.api_key))
         self._note(charge)
         if final:
             self._call.charge = charge
@@ -155,11 +156,12 @@ class CallBook:
             "first_chunk_us": attempt.first_chunk_us,
             "duration_us": self._call.elapsed_us(),
             "delivered": not (self._call.client.is_gone or attempt.is_cut_off),
-            "error": _masked_error(ending, attempt),
+            "error": ending.error,
         }
         if source is not None:
             facts |= {"served_from": "book", "source_call_id": str(source)}
         self._note_end(ending.type, attempt.http_status)
+        facts = mask_facts(facts, attempt.deployment.api_key)
         try:
             self._record.append(ending.type, facts, None if own_answer is None else own_answer.body(), with_next=True)
             self.charged(attempt, charge, final=True)
@@ -232,11 +234,6 @@ def _shown_url(outgoing: UpstreamRequest) -> str:
     """Return where a request goes, without credentials that the address or the query may hold."""
     query = mask_query(outgoing.query)
     return f"{outgoing.deployment.shown_base}{outgoing.path}{'?' if query else ''}{query}"
-
-
-def _masked_error(ending: Ending, attempt: Attempt) -> dict[str, str] | None:
-    key = attempt.deployment.api_key
-    return None if ending.error is None else {name: mask_text(text, key) for name, text in ending.error.items()}
 
 
 def head_of(attempt: Attempt, answer: UpstreamAnswer) -> Head:

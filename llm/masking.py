@@ -6,6 +6,7 @@ still reads as what was sent. Upstream and client keys travel in headers and are
 
 import re
 from collections.abc import Collection
+from typing import Any, cast
 from urllib.parse import unquote
 
 from llm.json_spans import ANY, Members, Path, Span, find_spans, scan_object, splice
@@ -95,6 +96,26 @@ def mask_block(block: bytes, key: str = "") -> tuple[bytes, int]:
 def mask_text(text: str, key: str) -> str:
     """A text without the key that it may quote: what an upstream says of its refusal."""
     return text.replace(key, MASKED) if len(key) >= KEY_CHARS_MIN and key in text else text
+
+
+def mask_facts(facts: dict[str, Any], key: str) -> dict[str, Any]:
+    """Facts without the key in any of their texts: an upstream may say it as an id, a model or a code."""
+    # Looked for as a whole first, which takes a microsecond or two: it is hardly ever there.
+    if len(key) < KEY_CHARS_MIN or key not in str(facts):
+        return facts
+    return {name: _masked(value, key) for name, value in facts.items()}
+
+
+def _masked(value: Any, key: str) -> Any:
+    match value:
+        case str():
+            return mask_text(value, key)
+        case dict():
+            return {name: _masked(each, key) for name, each in cast("dict[str, Any]", value).items()}
+        case list():
+            return [_masked(each, key) for each in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 def mask_query(query: str, key: str = "") -> str:

@@ -237,3 +237,18 @@ async def test_fallback_is_counted_apart_from_retries() -> None:
     head = bench.client.head
     assert head is not None
     assert (head.deployment_id, head.retries, head.fallbacks) == ("c", 1, 2)
+
+
+async def test_answer_that_gives_the_deployments_key_for_its_names_is_booked_without_it() -> None:
+    key = b"sk-upstream-key"
+    said = PLAIN.replace(b"resp_1", key).replace(b"gpt-4o-2024-08-06", key).replace(b"default", key)
+    events = await _booked(FakeAnswer(200, JSON, [said]))
+    assert "sk-upstream-key" not in str(events)
+    assert "[masked]" in str(events)
+    refusal = b'data: {"type":"error","error":{"type":"rate_limit_exceeded","code":"%s","message":"x"}}\n\n' % key
+    assert "sk-upstream-key" not in str(await _booked(FakeAnswer(200, SSE, [refusal])))
+
+
+async def _booked(answer: FakeAnswer) -> list[Any]:
+    bench = await Bench(answer, is_stream=answer.headers == SSE).serve()
+    return bench.record.events
