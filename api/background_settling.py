@@ -141,11 +141,10 @@ class BackgroundSettler:
     async def _elected(self) -> asyncpg.Connection | None:
         """Return the connection that holds the lock; None while another process does it."""
         if self._connection is None or self._connection.is_closed():
-            connection = await connect(self._book.url, purpose="background", statement_timeout="60s")
-            if not await connection.fetchval(_ELECT):
-                connection.terminate()
-                return None
-            self._connection, self._looked_s = connection, None
+            self._connection = await connect(self._book.url, purpose="background", statement_timeout="60s")
+            self._looked_s = None
+            if not await self._connection.fetchval(_ELECT):
+                self._disconnect()
         return self._connection
 
     async def _ask(self, waiting: _Waiting, *, is_unknown: bool) -> None:

@@ -17,6 +17,10 @@ SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND granted AND application_name = 'responses-ledger background'
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+_CUT = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE application_name = 'responses-ledger background' AND datname = current_database()
+"""
 
 
 async def _corrected(proxy: LocalProxy, call_id: UUID) -> list[Row]:
@@ -43,6 +47,11 @@ async def test_background_response_that_nobody_reads_is_asked_for_by_one_proxy_u
     get = ("GET", "/v1/responses/resp_settled")
     assert asked == [("POST", "/v1/responses"), get, get, ("POST", "/v1/responses")]
     assert await one.book.fetch(_LOCKS) == [(1,)]
+    # Whoever loses its connection loses the turn; one of the two takes it again.
+    await one.book.fetch(_CUT)
+    async with asyncio.timeout(20):
+        while await one.book.fetch(_LOCKS) != [(1,)]:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
     own = [row["call_id"] for row in await one.book.fetch(_OWN)]
     assert len(own) == 2
     for call_id in own:
