@@ -4,6 +4,7 @@ Loading the tokenizer takes 0.6 s and 140 MB, so it happens on first use, once. 
 in an event loop use a thread. What is counted, and what cannot be, is `estimate`'s business.
 """
 
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ def count_tokens(text: str) -> int:
 
 @lru_cache(maxsize=1)
 def _encoding() -> "Encoding":
-    from bpe_openai import get_encoding  # noqa: PLC0415 - late on purpose: it loads 200,000 tokens
+    # A program of the SDK's user may have made warnings errors; the package uses what Python 3.11 wants to be rid of.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from bpe_openai import get_encoding  # noqa: PLC0415 - late on purpose: it loads 200,000 tokens
 
-    return get_encoding("o200k_base")
+        return get_encoding("o200k_base")

@@ -7,6 +7,7 @@ engine cuts the upstream, estimates the cost and books the call as cancelled.
 import asyncio
 import logging
 import random
+import re
 from concurrent.futures import Future
 from contextlib import suppress
 from decimal import Decimal
@@ -33,12 +34,14 @@ from llm.sdk.proxied import serve_by_proxy
 from llm.sdk.recording import Recorder, open_recorder
 from llm.sdk.sent import Sent, WithOwnHeaders
 from llm.sdk.settings import Identity
+from llm.upstream import UpstreamError
 from llm.upstream_http import HttpUpstream
 from llm.upstream_mock import MockUpstream
 from llm.without_bodies import STORE_BODIES, STORE_BODIES_HEADER, RecordWithoutBodies, wish_of
 
 logger = logging.getLogger(__name__)
 
+_CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 REQUEST_BYTES_MAX: Final = 256 * 1024 * 1024
 _SETTINGS: Final = EngineSettings(cancel_on_disconnect=True)
 _NEEDS_JSON: Final = frozenset({"/responses", "/responses/compact", "/responses/input_tokens"})
@@ -81,12 +84,13 @@ class Service:
 
     async def _serve(self, exchange: Exchange, sent: Sent, plan: Plan, identity: Identity) -> None:
         try:
+            _check_headers(sent)
             if plan.proxy:
                 await serve_by_proxy(exchange, sent, plan, self._upstream)
             else:
                 await self._serve_directly(exchange, sent, plan, identity)
         except Exception as error:  # the edge: whatever goes wrong here is the caller's to see
-            if not isinstance(error, SdkError):
+            if not isinstance(error, (SdkError, UpstreamError)):
                 logger.exception("call %s failed", exchange.call_id or "(not begun)")
             exchange.fail(error)
         else:
@@ -169,6 +173,12 @@ def _read(sent: Sent) -> ClientRequest:
         )
     except (JsonError, EncodingError) as error:
         raise UsageError(f"the request cannot be sent: {error}") from error
+
+
+def _check_headers(sent: Sent) -> None:
+    for name, value in sent.headers:
+        if _CONTROL.search(name) or _CONTROL.search(value):
+            raise UsageError(f"the header {name!r:.80} holds a control character (RFC 9110, 5.5)")
 
 
 def _may_keep_bodies(sent: Sent) -> bool:

@@ -189,13 +189,16 @@ async def test_fallback_to_the_same_model_elsewhere_gets_its_own_key_and_no_head
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_silence_of_the_upstream_is_a_timeout_error(go: Configure, upstream: Upstream, way: str) -> None:
+async def test_silence_of_the_upstream_is_a_timeout_error_and_no_line_of_the_programs_log(
+    go: Configure, upstream: Upstream, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
     go(way)
     upstream.script("never", "never")
     with pytest.raises(openai.APITimeoutError):
         await llm.aresponses(**CALL, timeout=0.2)
     with pytest.raises(openai.APITimeoutError):
         await beside(partial(ask, timeout=0.2))
+    assert [record for record in caplog.records if record.name.startswith("llm.")] == []
 
 
 async def test_connection_that_fails_is_a_connection_error(go: Configure, upstream: Upstream) -> None:
@@ -352,6 +355,15 @@ async def test_every_framing_and_coding_reads_as_the_openai_package_reads_it(
         assert kept == [(event.type, getattr(event, "sequence_number", None)) for event in theirs]
     else:
         assert ours.output_text == theirs.output_text == TEXT
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_header_with_a_control_character_sends_nothing(go: Configure, upstream: Upstream, way: str) -> None:
+    go(way)
+    for value in ("a\x00b", "a\r\nx-forged: c", "\x7f"):
+        with pytest.raises(llm.UsageError, match="'x-note' holds a control character"):
+            await llm.aresponses(**CALL, extra_headers={"x-note": value})
+    assert upstream.requests == []
 
 
 async def test_arguments_that_cannot_be_used_send_nothing(go: Configure, upstream: Upstream) -> None:

@@ -35,9 +35,7 @@ async def beside(use: Callable[[], _T]) -> _T:
 
 def program(code: str, **environment: str) -> subprocess.Popen[str]:
     """Start a program that uses the SDK; warnings are errors there, too."""
-    # As pyproject.toml has it for the tests themselves.
-    ignored = "ignore:open_binary is deprecated:DeprecationWarning"
-    command = [sys.executable, "-W", "error", "-W", ignored, "-c", code]
+    command = [sys.executable, "-W", "error", "-c", code]
     given = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=given)
 
