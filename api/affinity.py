@@ -18,7 +18,7 @@ from llm.engine import Engine
 from llm.request import ClientRequest
 
 _FIND: Final = """
-SELECT call_id, key_id, deployment FROM ledger.calls WHERE response_id = $1 ORDER BY received_at LIMIT 1
+SELECT call_id, key_id, deployment, bodies_stored FROM ledger.calls WHERE response_id = $1 ORDER BY received_at LIMIT 1
 """
 _ID_CHARS_MAX: Final = 512
 _COLLECTION: Final = frozenset({"/responses", "/responses/compact", "/responses/input_tokens"})
@@ -27,11 +27,15 @@ _PAUSES_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8)
 
 
 class Pinned(NamedTuple):
-    """Where a call must go (None: any deployment will do), and the call of another key whose answer it will show."""
+    """Where a call must go (None: any deployment will do), and the call of another key whose answer it will show.
+
+    `keeps_bodies`: false where it reads, or ends, a response whose own call was made without bodies.
+    """
 
     deployment: Deployment | None = None
     shown_call_id: UUID | None = None
     shown_key_id: str = ""
+    keeps_bodies: bool = True
 
 
 class Affinity:
@@ -79,8 +83,8 @@ class Affinity:
             raise not_found(f"Response with id '{response_id}' not found.", code="not_found")
         deployment = self._engine.router.deployment(found["deployment"]) or self._engine.router.first_of_all()
         if found["key_id"] == caller.key_id or request.method == "DELETE":
-            return Pinned(deployment)
-        return Pinned(deployment, found["call_id"], found["key_id"])
+            return Pinned(deployment, keeps_bodies=found["bodies_stored"])
+        return Pinned(deployment, found["call_id"], found["key_id"], found["bodies_stored"])
 
     async def _find(self, response_id: str) -> Any:
         if not _is_storable(response_id):

@@ -193,6 +193,9 @@ class Calls:
             await _reject(record, client, facts, body, failure.error)
             self._observer.ended(_rejected(call_id=record.call_id, facts=facts, error=failure.error, client=client))
             return
+        if record.keeps_bodies and not pinned.keeps_bodies:
+            # Else reading a response would store what making it was to leave out.
+            record = RecordWithoutBodies(record)
         await record_received(record, facts, request)
         is_noted = pinned.shown_call_id is not None
         stored = None if self._stored is None else self._stored.asked_by(request, caller, is_noted=is_noted)

@@ -222,6 +222,18 @@ async def test_bodies_are_left_out_where_config_or_request_says_so_and_never_put
     assert all(name != "x-llm-store-bodies" for seen in upstream.requests for name in seen.headers)
 
 
+async def test_response_made_without_bodies_is_read_without_them(make_proxy: MakeProxy, upstream: Upstream) -> None:
+    proxy = await make_proxy(configuration([deployment("gpt-4o", f"{upstream.url}/v1")]))
+    made = await proxy.client.send({"model": "gpt-4o", "input": CANARY}, x_llm_store_bodies="none")
+    path = f"/v1/responses/{made.json['id']}"
+    for method, below in (("GET", ""), ("GET", "?stream=true"), ("POST", "/cancel"), ("GET", "/input_items")):
+        read = await proxy.client.send(method=method, path=f"{path}{below}")
+        story = await proxy.book.ended(read.call_id)
+        assert all(event.body is None for event in story.events), below
+        assert story.events[0].facts["store_bodies"] == "none"
+    assert await tables_with(proxy.book, CANARY) == {}
+
+
 SECRET = "secret-0d4e"  # noqa: S105 - a canary
 #: A secret wherever one is known to stand.
 POLICY = {"network_policy": {"type": "allowlist", "domain_secrets": [{"domain": "a", "name": "b", "value": SECRET}]}}

@@ -91,7 +91,8 @@ async def test_settling_by_a_resumed_stream_and_not_again_by_a_cancellation(
         stream(blocks, headers=(SSE_TYPE,), name="scripted"),
         answer(completed),
     )
-    accepted = await proxy.client.send(BACKGROUND)
+    # Without bodies: what the price depends on is in the facts.
+    accepted = await proxy.client.send(BACKGROUND, x_llm_store_bodies="none")
     await proxy.book.ended(accepted.call_id)
     assert (await get(proxy, "?stream=true&starting_after=8")).body == blocks
     (corrected,) = await corrections(proxy, accepted.call_id)
