@@ -9,6 +9,8 @@ from collections.abc import Collection
 from typing import Any, cast
 from urllib.parse import unquote
 
+import orjson
+
 from llm.json_spans import ANY, Members, Path, Span, find_spans, scan_object, splice
 from llm.json_text import read_json
 from llm.sse import data_spans
@@ -100,10 +102,19 @@ def mask_text(text: str, key: str) -> str:
 
 def mask_facts(facts: dict[str, Any], key: str) -> dict[str, Any]:
     """Facts without the key in any of their texts: an upstream may say it as an id, a model or a code."""
-    # Looked for as a whole first, which takes a microsecond or two: it is hardly ever there.
-    if len(key) < KEY_CHARS_MIN or key not in str(facts):
+    if len(key) < KEY_CHARS_MIN or not _may_repeat(facts, key):
         return facts
     return {name: _masked(value, key) for name, value in facts.items()}
+
+
+def _may_repeat(facts: dict[str, Any], key: str) -> bool:
+    """Tell whether a key may stand in facts; looked for in all of them at once, since it is hardly ever there."""
+    if '"' in key or "\\" in key:  # JSON would spell it in another way
+        return True
+    try:
+        return key.encode() in orjson.dumps(facts)
+    except TypeError:
+        return True
 
 
 def _masked(value: Any, key: str) -> Any:

@@ -112,9 +112,10 @@ class StreamRelay:
         if attempt.first_chunk_us is None:
             attempt.first_chunk_us = self._call.elapsed_us()
         ready: list[bytes] = []
+        key = self._key
         for block in blocks:
             if attempt.terminal is None:
-                if _is_text_delta(block) and len(block) <= PART_BYTES_MAX and not self._repeats_key(block):
+                if _is_text_delta(block) and len(block) <= PART_BYTES_MAX and not (key and key in block):
                     # Nearly every block: it ends nothing, and none of its members can hold a tool's secret.
                     ready.append(block)
                     record.chunk(block)

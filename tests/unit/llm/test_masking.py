@@ -6,7 +6,16 @@ import pytest
 
 from llm.json_spans import ANY, scan_object
 from llm.json_text import JsonError
-from llm.masking import mask_block, mask_location, mask_paths, mask_query, mask_secrets, mask_text
+from llm.masking import (
+    MASKED,
+    mask_block,
+    mask_facts,
+    mask_location,
+    mask_paths,
+    mask_query,
+    mask_secrets,
+    mask_text,
+)
 from llm.sse import BlockSplitter
 from tests.support.corpus import recorded_rows
 
@@ -144,3 +153,15 @@ def test_mask_secrets_of_recorded_answers_changes_none() -> None:
             assert all(mask_block(block) == (block, 0) for block in BlockSplitter(1 << 24).feed(body))
         else:
             assert mask_secrets(body) == (body, 0)
+
+
+@pytest.mark.parametrize("key", ["sk-upstream-1", 'sk-"up"stream', "sk-up\\stream", "sk-Schlüssel"])
+def test_mask_facts_masks_a_key_wherever_it_stands(key: str) -> None:
+    facts = {"id": key, "n": 1, "error": {"code": f"bad {key}"}, "headers": [["x", key], None]}
+    assert mask_facts(facts, key) == {
+        "id": MASKED,
+        "n": 1,
+        "error": {"code": f"bad {MASKED}"},
+        "headers": [["x", MASKED], None],
+    }
+    assert mask_facts(facts, "another-key") == facts
