@@ -23,7 +23,8 @@ from api.asgi_client import Receive, Scope, Send
 from api.auth import Authenticator
 from api.background_settling import BackgroundSettler
 from api.book import Book
-from api.calls import Calls, path_of_call
+from api.call_reading import path_of_call
+from api.calls import Calls
 from api.config import Config
 from api.context import Context
 from api.keyring import CachedKeyring

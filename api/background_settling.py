@@ -18,7 +18,8 @@ from uuid_utils.compat import uuid7
 
 from api.auth import Caller
 from api.book import Book
-from api.calls import path_of_call, received_facts
+from api.call_reading import path_of_call
+from api.call_recording import received_facts
 from ledger.errors import FencedError, LedgerUnavailableError
 from ledger.events import CALL_RECEIVED
 from ledger.postgres.connect import CONNECTION_LOST, connect

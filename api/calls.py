@@ -1,72 +1,39 @@
 """The hot route: `/responses` and what lies below it, from ASGI to the engine, without a framework in between.
 
-Reads and admits a call, writes `call.received`, hands over to `llm.engine`. What is refused after its key is known is
-in the book too, as `call.rejected`.
+Who calls, what is asked (`call_reading.py`), what is written down of it (`call_recording.py`), and on to `llm.engine`.
+What is refused after its key is known is in the book too, as `call.rejected`.
 """
 
 import asyncio
 import logging
-import re
 import time
-from typing import Any, Final
-from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from api.affinity import Affinity, Pinned
 from api.asgi_client import AsgiClient, ClientGoneError, Receive, Scope, Send, headers_of, read_body
 from api.audit import note_reads
-from api.auth import Authenticator, Caller, KeyRefusedError, presented_key, require_call
+from api.auth import Authenticator, Caller, KeyRefusedError, require_call
 from api.book import Book
+from api.call_reading import check_store_bodies, keeps_bodies, read_call, require_model
+from api.call_recording import complete_facts, received_facts, record_received, record_rejected, rejected_outcome
 from api.config_settings import GeneralSettings
-from api.errors import ApiFailure, bad_request, unavailable, wrong_method
-from api.identity import end_user_of, tags_of_call
+from api.errors import ApiFailure, unavailable
 from api.keyring import CachedKeyring
 from api.observing import CallObserver
 from api.stored_responses import StoredResponses
 from ledger.errors import FencedError, LedgerUnavailableError
-from ledger.events import CALL_RECEIVED, CALL_REJECTED
 from ledger.reports.events import Reception
 from llm.attempt import Call
 from llm.client import Head
-from llm.encodings import BodyTooLarge, EncodingError, UnsupportedEncoding, decode
 from llm.engine import Engine
 from llm.errors import INTERNAL, LEDGER_UNAVAILABLE, ApiError
 from llm.estimates import is_billable
-from llm.headers import as_json, is_json, of_request
-from llm.json_text import JsonError
-from llm.masking import mask_query, mask_secrets, mask_text
-from llm.outcome import Outcome
 from llm.record import Record
-from llm.relay import withheld
-from llm.request import ClientRequest, read_client_request
-from llm.without_bodies import STORE_BODIES, STORE_BODIES_HEADER, RecordWithoutBodies, wish_of
+from llm.request import ClientRequest
+from llm.without_bodies import RecordWithoutBodies, wish_of
 
 logger = logging.getLogger(__name__)
-
-PREFIXES: Final = ("/openai/v1", "/v1", "")
-_NEEDS_JSON: Final = frozenset({"/responses", "/responses/compact", "/responses/input_tokens"})
-#: What the API takes at a path, and at every other one below /responses.
-_METHODS: Final = dict.fromkeys(_NEEDS_JSON, ("POST",))
-_METHODS_BELOW: Final = ("GET", "POST", "DELETE")
-_QUERY_CHARS_MAX: Final = 4_096
-_MODEL_CHARS_MAX: Final = 256
-_LEDGER_WAIT_S: Final = 5.0
-#: A refused body that decodes to more than this is withheld rather than searched for secrets.
-_REFUSED_BYTES_MAX: Final = 64 * 1024 * 1024
-
-
-#: What may lie below /responses. Anything else (dots that lead upwards, a question mark, an escaped slash) would
-#: be another path at the upstream than the one whose owner was checked here.
-_PATH: Final = re.compile(r"/responses(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.:~-]{1,512}){0,4}/?")
-
-
-def path_of_call(path: str) -> str | None:
-    """Return the path of a call below its prefix (`/responses...`); None for a path that is no call."""
-    for prefix in PREFIXES:
-        if path.startswith(prefix) and _PATH.fullmatch(rest := path[len(prefix) :]):
-            return rest.rstrip("/")
-    return None
 
 
 class Calls:
@@ -182,16 +149,16 @@ class Calls:
         facts = received_facts(scope, path, headers, caller, body)
         try:
             _check_not_refused(error)
-            _check_store_bodies(wish_of(headers))
-            request = self._read(method, path, scope, headers, body)
+            check_store_bodies(wish_of(headers))
+            request = read_call(scope, path, headers, body, limit_bytes=self._max_request_bytes)
             complete_facts(facts, request, caller, dict(headers))
             require_call(caller, method, scope["path"])
-            self._admit(request, caller)
+            require_model(request, caller, self._engine.router)
             pinned = await self._affinity.pinned(request, caller)
             await self._note_reading(pinned, request, caller)
         except ApiFailure as failure:
-            await _reject(record, client, facts, body, failure.error)
-            self._observer.ended(_rejected(call_id=record.call_id, facts=facts, error=failure.error, client=client))
+            await _refuse(client, await record_rejected(record, facts, body, failure.error))
+            self._observer.ended(rejected_outcome(record.call_id, facts, failure.error, client.elapsed_us()))
             return
         if record.keeps_bodies and not pinned.keeps_bodies:
             # Else reading a response would store what making it was to leave out.
@@ -208,163 +175,10 @@ class Calls:
             whose = {pinned.shown_call_id: Reception(pinned.shown_key_id, has_bodies=True)}
             await note_reads(self._book.journals, caller.key_id, whose, shown="response", through=request.path)
 
-    def _read(self, method: str, path: str, scope: Scope, headers: list[tuple[str, str]], body: bytes) -> ClientRequest:
-        allowed = _METHODS.get(path, _METHODS_BELOW)
-        if method not in allowed:
-            raise ApiFailure(wrong_method(method, path, allowed))
-        needs_json = method == "POST" and path in _NEEDS_JSON
-        try:
-            return read_client_request(
-                method,
-                path,
-                scope.get("query_string", b"").decode("latin-1"),
-                as_json(headers) if needs_json else headers,
-                body,
-                limit_bytes=self._max_request_bytes,
-                needs_json=needs_json,
-            )
-        except JsonError as error:
-            hint = "" if is_json(headers) else " Send it with content-type: application/json."
-            raise bad_request(f"We could not parse the JSON body of your request: {error}.{hint}") from error
-        except BodyTooLarge as error:
-            raise ApiFailure(ApiError(413, f"{error}.", code="request_too_large")) from error
-        except UnsupportedEncoding as error:
-            raise ApiFailure(ApiError(415, f"{error}.", code="unsupported_content_encoding")) from error
-        except EncodingError as error:
-            raise bad_request(f"The request body is not what its content-encoding says: {error}.") from error
-
-    def _admit(self, request: ClientRequest, caller: Caller) -> None:
-        """Check that the model is served and the key may use it."""
-        if request.method != "POST" or request.path not in _NEEDS_JSON:
-            return
-        model = request.member("model")
-        if not isinstance(model, str) or not model:
-            raise bad_request("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
-        if len(model) > _MODEL_CHARS_MAX:
-            raise bad_request("The model's name is too long.", param="model", code="model_not_found")
-        if not self._engine.router.has(model) or (caller.models and model not in caller.models):
-            served = [name for name in self._engine.router.model_names if not caller.models or name in caller.models]
-            shown = model if model.isprintable() else ascii(model)[1:-1]
-            message = f"The requested model '{shown}' does not exist. Served here: {', '.join(served[:50])}."
-            raise bad_request(message, param="model", code="model_not_found")
-
-
-def keeps_bodies(configured: str, caller: Caller, wish: str | None) -> bool:
-    """Tell whether a call's bodies are stored: only if neither config nor key nor header (`wish`) says otherwise.
-
-    A header that cannot be read counts as a wish not to have them stored; the call is then refused.
-    """
-    return configured != "none" and caller.store_bodies != "none" and wish in {None, "all"}
-
 
 def _check_not_refused(error: ApiError | None) -> None:
     if error is not None:
         raise ApiFailure(error)
-
-
-def _check_store_bodies(wish: str | None) -> None:
-    if wish is not None and wish not in STORE_BODIES:
-        message = f"{STORE_BODIES_HEADER} takes {' or '.join(STORE_BODIES)}: got {wish[:40]!r}."
-        raise bad_request(message, param=STORE_BODIES_HEADER)
-
-
-def received_facts(
-    scope: Scope, path: str, headers: list[tuple[str, str]], caller: Caller, body: bytes
-) -> dict[str, Any]:
-    """Return what is known of a call before its body is read."""
-    address = scope.get("client")
-    given = dict(headers)
-    key = presented_key(headers)
-    retry = given.get("x-stainless-retry-count", "")
-    return {
-        "method": scope["method"],
-        "path": path,
-        "query": mask_query(scope.get("query_string", b"").decode("latin-1"), key)[:_QUERY_CHARS_MAX],
-        "headers": [[name, mask_text(value, key)] for name, value in of_request(headers)],
-        "key_id": caller.key_id,
-        "key_alias": caller.key_alias,
-        "org": caller.org,
-        "team": caller.team,
-        "user": caller.user,
-        "end_user": caller.end_user,
-        "tags": sorted(caller.tags),
-        "model": "",
-        "stream": False,
-        "client_address": address[0] if address else "",
-        "client_retry": int(retry) if retry.isdecimal() and len(retry) < 4 else None,  # noqa: PLR2004 - a small count
-        "content_encoding": given.get("content-encoding", "")[:64],
-        "body_bytes": len(body),
-        "parts": 1,
-    }
-
-
-def complete_facts(facts: dict[str, Any], request: ClientRequest, caller: Caller, headers: dict[str, str]) -> None:
-    """Add to the facts of `call.received` what the request's body says: model, stream, end user, tags.
-
-    Raises:
-        ApiFailure: too many tags, or a name that is too long.
-    """
-    facts["model"] = request.model[:_MODEL_CHARS_MAX]
-    facts["stream"] = request.is_stream
-    facts["end_user"] = end_user_of(caller, headers, request.members)
-    facts["tags"] = tags_of_call(caller, headers, request.members)
-
-
-async def record_received(record: Record, facts: dict[str, Any], request: ClientRequest) -> None:
-    """Enqueue `call.received` with the request's bytes, secrets masked."""
-    stored = request.raw_body
-    if record.keeps_bodies:
-        try:
-            masked_body, masked = mask_secrets(request.body, request.members)
-        except JsonError:
-            # No JSON was needed here, and none came; what it may hold cannot be seen.
-            stored, masked_body, masked = b"", b"", 0
-            facts.update(withheld(request.raw_body))
-        if masked:
-            facts["masked"] = masked
-            facts["content_encoding"] = ""
-            stored = masked_body
-    await record.append_large(CALL_RECEIVED, facts, stored)
-
-
-async def _reject(record: Record, client: AsgiClient, facts: dict[str, Any], body: bytes, error: ApiError) -> None:
-    """Record a refused call, and refuse it."""
-    stored = body
-    if record.keeps_bodies:
-        try:
-            plain = decode(body, facts["content_encoding"], _REFUSED_BYTES_MAX)
-            masked_body, masked = mask_secrets(plain)
-            if masked:
-                stored, facts = masked_body, {**facts, "masked": masked, "content_encoding": ""}
-        except (JsonError, EncodingError):
-            stored, facts = b"", {**facts, **withheld(body)}
-    await record.append_large(CALL_RECEIVED, facts, stored)
-    rejected = {"status": error.status, "error": error.facts(), "reason": error.code or "invalid_request"}
-    record.append(CALL_REJECTED, rejected, error.body())
-    if not await record.wait_for(_LEDGER_WAIT_S):
-        error = LEDGER_UNAVAILABLE
-    record.close()
-    await _refuse(client, error)
-
-
-def _rejected(*, call_id: UUID, facts: dict[str, Any], error: ApiError, client: AsgiClient) -> Outcome:
-    return Outcome(
-        call_id=call_id,
-        key_id=facts["key_id"],
-        model=facts["model"],
-        deployment_id="",
-        is_stream=facts["stream"],
-        terminal=CALL_REJECTED,
-        status=error.status,
-        charge=None,
-        attempts=0,
-        chunks=0,
-        request_bytes=facts["body_bytes"],
-        answer_bytes=0,
-        first_chunk_us=None,
-        upstream_us=0,
-        duration_us=client.elapsed_us(),
-    )
 
 
 async def _refuse(client: AsgiClient, error: ApiError) -> None:

@@ -16,7 +16,7 @@ import asyncpg
 
 from api.auth import Caller
 from api.book import Book
-from api.calls import complete_facts, received_facts, record_received
+from api.call_recording import complete_facts, received_facts, record_received
 from api.cli.ledger_options import require_schema
 from api.errors import ApiFailure
 from api.prices import load_prices

@@ -9,7 +9,7 @@ import sys
 from typing import Final
 from uuid import UUID
 
-import api.calls
+import api.call_recording
 import llm.booking
 import llm.ending
 import llm.plain
@@ -48,9 +48,9 @@ def _unseen(_observer: object, *_told: object) -> None:
 def take_out(mode: str) -> None:
     """Have this process do without; a name that is no longer there is an error, so that nothing is compared in vain."""
     changes: list[tuple[object, str, object]] = [
-        (api.calls, "mask_secrets", _unmasked),
-        (api.calls, "mask_query", _same),
-        (api.calls, "mask_text", _same),
+        (api.call_recording, "mask_secrets", _unmasked),
+        (api.call_recording, "mask_query", _same),
+        (api.call_recording, "mask_text", _same),
         (llm.plain, "mask_secrets", _unmasked),
         (llm.relay, "mask_block", _unmasked),
         (llm.booking, "mask_query", _same),

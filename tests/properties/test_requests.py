@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from api.auth import Caller, masked, presented_key
-from api.calls import path_of_call, received_facts
+from api.call_reading import path_of_call
+from api.call_recording import received_facts
 from api.errors import unknown_path, wrong_method
 from api.http_protocol import HEAD_BYTES_MAX, BoundedProtocol
 from ledger.encoding import FACTS_BYTES_MAX, encode_facts

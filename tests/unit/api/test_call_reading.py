@@ -3,7 +3,7 @@
 import pytest
 
 from api.auth import Caller
-from api.calls import keeps_bodies, path_of_call
+from api.call_reading import keeps_bodies, path_of_call
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1", "/openai/v1"])
