@@ -15,24 +15,26 @@ from tests.support.postgres import (
     Databases,
     PrivateServer,
     Run,
+    place,
     reachable_directory,
     remove,
 )
 
 RUN = pytest.StashKey[Run]()
-WORKER_KEY = "responses_ledger_run_id"
+WORKER_KEY = "responses_ledger_run"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the run; a worker takes the name that its controller gave it."""
+    """Name the run and its place; a worker takes those that its controller chose."""
     given: dict[str, Any] | None = getattr(config, "workerinput", None)
-    config.stash[RUN] = Run() if given is None else Run(given[WORKER_KEY])
+    config.stash[RUN] = Run() if given is None else Run(given[WORKER_KEY][0], Path(given[WORKER_KEY][1]))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of pytest-xdist the run's name."""
-    node.workerinput[WORKER_KEY] = node.config.stash[RUN].run_id
+    """Tell a worker of pytest-xdist the run's name and place."""
+    run: Run = node.config.stash[RUN]
+    node.workerinput[WORKER_KEY] = [run.run_id, str(run.place)]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -76,7 +78,7 @@ def postgres_server() -> Iterator[Callable[..., PrivateServer]]:
     made: list[PrivateServer] = []
 
     def make(**settings: str) -> PrivateServer:
-        server = PrivateServer(reachable_directory(), settings)
+        server = PrivateServer(reachable_directory(place()), settings)
         made.append(server)
         server.start()
         return server

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 import zstandard
 
+from llm import upstream_http
 from tests.acceptance.conftest import MakeProxy
 from tests.support.proxy import LocalProxy, configuration, deployment, raw_exchange
 from tests.support.upstream import SCRIPTS, Answer, Close, Upstream, Write, head
@@ -215,8 +216,10 @@ async def test_header_with_control_characters_reaches_the_client_without_them(
 
 @pytest.mark.parametrize("base", ["http://no-such-host.invalid/v1", "https://{plain}/v1"])
 async def test_upstream_that_cannot_be_reached_costs_nothing(
-    make_shared_proxy: MakeProxy, upstream: Upstream, base: str
+    monkeypatch: pytest.MonkeyPatch, make_shared_proxy: MakeProxy, upstream: Upstream, base: str
 ) -> None:
+    # The stand-in upstream does not answer a TLS greeting.
+    monkeypatch.setattr(upstream_http, "CONNECT_TIMEOUT_S", 0.5)
     api_base = base.format(plain=upstream.url.removeprefix("http://"))
     proxy = await make_shared_proxy(configuration([deployment("gpt-4o", api_base)], router={"num_retries": 0}))
     answered = await proxy.client.send(REQUEST)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.postgres import Databases, PrivateServer, Run, reachable_directory, remove
+from tests.support.postgres import Databases, PrivateServer, Run, place, reachable_directory, remove
 from tests.support.rounds.scenes import SCENES, stage
 from tests.support.rounds.stories import Violation
 
@@ -25,7 +25,7 @@ BROKEN = {
 def server() -> Iterator[PrivateServer]:
     """One server for all scenes, whose asynchronous commits stay in its memory for long."""
     settings = {"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "autovacuum": "off"}
-    made = PrivateServer(reachable_directory(), {**settings, "recovery_init_sync_method": "syncfs"})
+    made = PrivateServer(reachable_directory(place()), {**settings, "recovery_init_sync_method": "syncfs"})
     made.start()
     yield made
     made.remove()
