@@ -150,6 +150,9 @@ async def test_reports_that_rollups_serve_read_them_by_index_and_no_table_in_who
     event.listen(connection.sync_connection, "before_cursor_execute", note)
     driver = (await connection.get_raw_connection()).driver_connection
     assert driver is not None
+    if driver.get_server_version().major < 17:
+        # Before 17 each day of a list counts as a search of its own, dearer than reading a table as small as here.
+        await driver.execute("SET enable_seqscan = off")
     for name, (report, indexes) in REPORTS.items():
         await report(connection)
         statement, parameters = asked[-1]
