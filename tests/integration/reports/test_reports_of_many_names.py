@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ledger.postgres.connect import engine
 from ledger.projections.roller import Roller
+from ledger.projections.rollup import PERIOD_DIMENSIONS
+from ledger.projections.spend import ROLLUP
 from ledger.reports import SESSION
 from ledger.reports.buckets import DAY_S, Only, Span, line_items_by_bucket, sums_by_bucket
 from ledger.reports.ends import ends_report
@@ -59,6 +61,12 @@ SELECT DISTINCT t.grain, t.start, false FROM generate_series(date '2024-12-28', 
 CROSS JOIN LATERAL (VALUES ('day', at::date), ('month', date_trunc('month', at)::date), ('third',
     date_trunc('month', at)::date + least((extract(day FROM at)::integer - 1) / 10, 2) * 10)) AS t (grain, start)
 """
+#: Of other years there is more than of the period that is asked for.
+_COLUMNS = ", ".join(("dims_sha256", *PERIOD_DIMENSIONS, *ROLLUP.sums))
+_OLDER = f"""
+INSERT INTO ledger.spend_periods (grain, start, {_COLUMNS})
+SELECT grain, start - 400 * years, {_COLUMNS} FROM ledger.spend_periods CROSS JOIN generate_series(1, 4) AS years
+"""  # noqa: S608 constants of the program
 #: A day, and with it its third and its month, is read from the rows.
 _STALE = """
 UPDATE ledger.spend_rolled SET is_current = false
@@ -74,6 +82,7 @@ async def connection(database_url: str) -> AsyncIterator[AsyncConnection]:
     for prefix in ("spend", "call"):
         await owner.execute(_MARKED.replace("@prefix@", prefix))
     await Roller(database_url).catch_up()
+    await owner.execute(_OLDER)
     await owner.execute(_STALE)
     await owner.execute("VACUUM ANALYZE")
     await owner.close()
