@@ -1,7 +1,8 @@
 """One line for each call that has ended: who, which model, how it went, how long it took, what it cost; no content.
 
-Lines are gathered and written together a few times a second, past the machinery of `logging`, which would cost ten
-times as much. A process that is killed loses the last of them; the book does not. `logs.py` writes all other lines.
+Outcomes are gathered; their lines are spelt and written together a few times a second, past the machinery of `logging`:
+one after the other they cost less, and calls need not wait for them. A process that is killed loses the last of them;
+the book does not. `logs.py` writes all other lines.
 """
 
 import asyncio
@@ -42,14 +43,14 @@ class AccessLog:
     def __init__(self, log_format: str, write: Write | None = None) -> None:
         self._template = _JSON if log_format == "json" else _TEXT
         self._write = write or _to_stderr
-        self._lines: list[str] = []
+        #: When each ended, in seconds since 1970, and how.
+        self._outcomes: list[tuple[float, Outcome]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def ended(self, outcome: Outcome) -> None:
-        """Add the line of a call that has ended."""
-        line = self._template % (moment(time.time()), *values_of(outcome))
-        self._lines.append(line)
-        if len(self._lines) >= _LINES_MAX:
+        """Take note of a call that has ended; its line is spelt with others, when nobody waits."""
+        self._outcomes.append((time.time(), outcome))
+        if len(self._outcomes) >= _LINES_MAX:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_GATHER_S, self.flush)
@@ -59,8 +60,9 @@ class AccessLog:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        lines, self._lines = self._lines, []
-        if lines:
+        outcomes, self._outcomes = self._outcomes, []
+        if outcomes:
+            lines = [self._template % (moment(ended_s), *values_of(outcome)) for ended_s, outcome in outcomes]
             self._write(GUARD.clean("\n".join(lines) + "\n"))
 
 

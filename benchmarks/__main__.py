@@ -36,6 +36,7 @@ from benchmarks import (
 from benchmarks.load import LoadError, find_generator
 from benchmarks.processes import ProcessError, upstream
 from benchmarks.proxy import ROOT, Bench, bench, is_buildable, passthrough, proxy
+from ledger.postgres.embedded_layout import Layout
 from ledger.postgres.migrate import upgrade
 from ledger.projections.roller import Roller
 
@@ -235,6 +236,8 @@ def main() -> int:
         return 1
     finally:
         if not args.keep:
+            # Gigabytes that lie elsewhere where Postgres' own user cannot reach the data directory.
+            shutil.rmtree(Layout(data_dir / "postgres").cluster, ignore_errors=True)
             shutil.rmtree(data_dir, ignore_errors=True)
     return 0
 

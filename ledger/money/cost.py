@@ -135,7 +135,7 @@ def charge(
     if assumed and canonical_tier(request.requested_tier) not in _UNSAID_TIERS:
         reason = f"the answer does not name its tier although the request asked for {request.requested_tier!r}"
         return unknown_cost(reason, usage=usage, request=request)
-    used = (*(Billable(meter, quantity) for meter, quantity in decompose(usage)), *tools.billables)
+    used = (*[Billable(meter, quantity) for meter, quantity in decompose(usage)], *tools.billables)
     price = prices.find(model, served, at, deployment=deployment)
     if isinstance(price, Unpriced):
         unpriced = unknown_cost(price.reason, usage=usage, tier=served, tier_assumed=assumed, request=request)
@@ -188,10 +188,10 @@ def charge_quantities(
             billed = EXACT.add(billed, amount)
     other_gaps = (*gaps, *terms.gaps)
     is_unknown = bool(missing or other_gaps)
-    told = dict.fromkeys([*other_gaps, *no_price, *doubts, *terms.notes])
+    told = (*other_gaps, *no_price, *doubts, *terms.notes)
     return Charge(
         state="unknown" if is_unknown else "estimated" if doubts else "billed",
-        reason="; ".join(told)[:REASON_MAX] or None,
+        reason="; ".join(dict.fromkeys(told))[:REASON_MAX] if told else None,
         usage=usage,
         items=tuple(items),
         billed_usd=billed,

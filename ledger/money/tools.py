@@ -58,7 +58,7 @@ def read_tool_use(response: Mapping[str, Any], requested: ToolsAtHand) -> ToolUs
 def _items(response: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     output = response.get("output")
     items = cast("list[Any]", output) if isinstance(output, list) else []
-    return [cast("Mapping[str, Any]", item) for item in items if isinstance(item, Mapping)]
+    return [item for item in items if type(item) is dict or isinstance(item, Mapping)]
 
 
 def _count_items(response: Mapping[str, Any]) -> Counter[str]:
@@ -66,9 +66,11 @@ def _count_items(response: Mapping[str, Any]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for item in _items(response):
         kind = text_of(item.get("type")) or "untyped item"
+        if kind in FREE_ITEMS:
+            continue
         action = item.get("action")
         named = cast("Mapping[str, Any]", action).get("type") if isinstance(action, Mapping) else None
-        if kind not in FREE_ITEMS and not (kind == "web_search_call" and named not in {None, "search"}):
+        if not (kind == "web_search_call" and named not in {None, "search"}):
             counts[kind] += 1
     return counts
 

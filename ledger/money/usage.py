@@ -118,14 +118,14 @@ def decompose(usage: Usage) -> tuple[Quantity, ...]:
     Cache writes whose lifetime is not detailed, or detailed as 30 minutes, are `input_cache_write`.
     """
     write_12h = usage.cache_write_12h or 0
-    quantities = (
-        Quantity("input_uncached", usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens),
-        Quantity("input_cached", usage.cached_tokens),
-        Quantity("input_cache_write", usage.cache_write_tokens - write_12h),
-        Quantity("input_cache_write_12h", write_12h),
-        Quantity("output", usage.output_tokens),
+    amounts: tuple[tuple[Meter, int], ...] = (
+        ("input_uncached", usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens),
+        ("input_cached", usage.cached_tokens),
+        ("input_cache_write", usage.cache_write_tokens - write_12h),
+        ("input_cache_write_12h", write_12h),
+        ("output", usage.output_tokens),
     )
-    return tuple(quantity for quantity in quantities if quantity.quantity)
+    return tuple([Quantity(meter, amount) for meter, amount in amounts if amount])
 
 
 def _cache_writes(input_details: Mapping[str, Any]) -> tuple[int, int | None, int | None]:
@@ -167,6 +167,8 @@ def _details(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if type(value) is dict:
+        return cast("dict[str, Any]", value)
     if not isinstance(value, Mapping):
         raise UsageError(f"{where}: expected an object, got {type(value).__name__}")
     return cast("Mapping[str, Any]", value)
@@ -174,13 +176,13 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
 
 def _count(values: Mapping[str, Any], where: str, name: str, *, required: bool = False) -> int:
     value = values.get(name)
+    if type(value) is int and 0 <= value <= TOKENS_MAX:
+        return value
     if value is None and not required:
         return 0
     if type(value) is not int:  # bool is an int to isinstance, and 5.0 is not a count of tokens
         shown = f" {value!r:.40}" if isinstance(value, str | float) else ""
         raise UsageError(f"{where}.{name}: expected a whole number, got {type(value).__name__}{shown}")
-    if not 0 <= value <= TOKENS_MAX:
-        # A number's digits are bounded before they are printed: Python refuses to print very long ones.
-        shown = value if abs(value) < TOKENS_MAX**2 else "a number of more than 18 digits"
-        raise UsageError(f"{where}.{name}: expected 0 to {TOKENS_MAX}, got {shown}")
-    return value
+    # A number's digits are bounded before they are printed: Python refuses to print very long ones.
+    shown = value if abs(value) < TOKENS_MAX**2 else "a number of more than 18 digits"
+    raise UsageError(f"{where}.{name}: expected 0 to {TOKENS_MAX}, got {shown}")
