@@ -1,12 +1,14 @@
 """The proxy with less of its bookkeeping: `python -m benchmarks.without_books journal|nothing ARGUMENTS OF llm`.
 
 The same code, started by the same command line, in which some functions do nothing. `journal`: the same events become
-durable at the same moments, but no secret is looked for, no answer is priced, nothing is counted or logged. `nothing`:
-besides, what is appended is dropped, and nothing is waited for. `cost_of_books` compares them with the whole.
+durable at the same moments, but no secret is looked for, no answer but the first is priced (what it cost stands for all
+others), nothing is counted or logged. `nothing`: besides, what is appended is dropped, and nothing is waited for.
+`cost_of_books` compares them with the whole.
 """
 
 import sys
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from uuid import UUID
 
 import api.call_recording
@@ -22,7 +24,8 @@ from ledger.money.cost import Charge
 from llm.no_record import NoRecord
 
 MODES: Final = ("journal", "nothing")
-_NO_CHARGE: Final = Charge("billed")
+_PRICE: Final = llm.ending.charge_answer
+_first: list[Charge] = []
 
 
 def _unmasked(body: bytes, *_others: object, **_named: object) -> tuple[bytes, int]:
@@ -33,8 +36,10 @@ def _same(text: str, *_others: object) -> str:
     return text
 
 
-def _unpriced(*_others: object, **_named: object) -> Charge:
-    return _NO_CHARGE
+def _unpriced(response: Mapping[str, Any], **facts: Any) -> Charge:
+    if not _first:
+        _first.append(_PRICE(response, **facts))
+    return _first[0]
 
 
 def _no_record(_journals: Journals, call_id: UUID) -> NoRecord:

@@ -135,8 +135,12 @@ def charge(
     if assumed and canonical_tier(request.requested_tier) not in _UNSAID_TIERS:
         reason = f"the answer does not name its tier although the request asked for {request.requested_tier!r}"
         return unknown_cost(reason, usage=usage, request=request)
-    used = (*[Billable(meter, quantity) for meter, quantity in decompose(usage)], *tools.billables)
     price = prices.find(model, served, at, deployment=deployment)
+    if isinstance(price, Price) and not (tools.billables or tools.unpriced or request.background or region):
+        at_list = _at_list_price(usage, price, requested_tier=request.requested_tier, tier_assumed=assumed)
+        if at_list is not None:
+            return at_list
+    used = (*[Billable(meter, quantity) for meter, quantity in decompose(usage)], *tools.billables)
     if isinstance(price, Unpriced):
         unpriced = unknown_cost(price.reason, usage=usage, tier=served, tier_assumed=assumed, request=request)
         return replace(unpriced, missing=Missing(model, used, tools.unpriced))
@@ -150,6 +154,33 @@ def charge(
         usage=usage,
         requested_tier=request.requested_tier,
         tier_assumed=assumed,
+    )
+
+
+def _at_list_price(usage: Usage, price: Price, *, requested_tier: str, tier_assumed: bool) -> Charge | None:
+    """Price tokens alone, without discount or uplift: as `charge_quantities`, in half the time, since nearly all are.
+
+    None where a quantity has no price.
+    """
+    items: list[LineItem] = []
+    billed = ZERO
+    for meter, quantity in decompose(usage):
+        usd = price.unit_price(meter, usage.input_tokens)
+        if usd is None:
+            return None
+        amount = EXACT.multiply(usd, Decimal(quantity))
+        items.append(LineItem(meter, quantity, usd, amount))
+        billed = EXACT.add(billed, amount)
+    return Charge(
+        state="billed",
+        usage=usage,
+        items=tuple(items),
+        billed_usd=billed,
+        price_id=price.price_id,
+        priced_model=price.model,
+        tier=price.tier,
+        requested_tier=requested_tier,
+        tier_assumed=tier_assumed,
     )
 
 

@@ -1,6 +1,7 @@
 """Money over arbitrary usage and prices: nothing lost, nothing twice, nothing rounded, no float anywhere."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -122,6 +123,18 @@ def test_decomposition_sums_to_input_and_output(usage: Usage) -> None:
     assert sum(quantity for meter, quantity in quantities if meter != "output") == usage.input_tokens
     assert all(quantity > 0 for _, quantity in quantities)
     assert len({meter for meter, _ in quantities}) == len(quantities)
+
+
+@given(usages(), prices())
+def test_charge_at_list_price_is_that_of_all_terms(usage: Usage, price: Price) -> None:
+    def of(request: RequestFacts) -> Charge:
+        book = PriceBook([replace(price, valid_to=None)])
+        return charge(
+            usage, model="gpt-x", tier=price.tier, at=price.valid_from, prices=book, request=request, deployment="d1"
+        )
+
+    # A background response without a window has no discount, but goes the long way.
+    assert of(RequestFacts()) == of(RequestFacts(background=True))
 
 
 @given(usages())
