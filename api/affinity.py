@@ -12,6 +12,7 @@ import asyncpg
 
 from api.auth import Caller
 from api.errors import bad_request, not_found, unavailable
+from ledger.encoding import is_storable
 from ledger.postgres.connect import CONNECTION_LOST, connect
 from llm.deployment import Deployment
 from llm.engine import Engine
@@ -68,7 +69,7 @@ class Affinity:
         if found is None or (not caller.is_admin and found["key_id"] != caller.key_id):
             # One that the book does not know may be anybody's: the upstream sees one key for all.
             shown = previous[:_ID_CHARS_MAX]
-            shown = shown if _is_storable(shown) else ascii(shown)[1:-1]
+            shown = shown if is_storable(shown) else ascii(shown)[1:-1]
             message = f"Previous response with id '{shown}' not found."
             raise bad_request(message, param="previous_response_id", code="previous_response_not_found")
         return self._engine.router.deployment(found["deployment"])
@@ -87,7 +88,7 @@ class Affinity:
         return Pinned(deployment, found["call_id"], found["key_id"], found["bodies_stored"])
 
     async def _find(self, response_id: str) -> Any:
-        if not _is_storable(response_id):
+        if not is_storable(response_id):
             # What Postgres cannot hold in a text is no id in the book; asked for, it would end the connection.
             return None
         for pause_s in _PAUSES_S:
@@ -109,8 +110,3 @@ class Affinity:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
-
-
-def _is_storable(text: str) -> bool:
-    """Tell whether Postgres can hold a text: no NUL, no half of a surrogate pair."""
-    return "\x00" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -22,7 +22,7 @@ _NEEDS_JSON: Final = frozenset({"/responses", "/responses/compact", "/responses/
 #: What the API takes at a path, and at every other one below /responses.
 _METHODS: Final = dict.fromkeys(_NEEDS_JSON, ("POST",))
 _METHODS_BELOW: Final = ("GET", "POST", "DELETE")
-_MODEL_CHARS_MAX: Final = 256
+MODEL_CHARS_MAX: Final = 256
 #: What may lie below /responses. Anything else (dots that lead upwards, a question mark, an escaped slash) would
 #: be another path at the upstream than the one whose owner was checked here.
 _PATH: Final = re.compile(r"/responses(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.:~-]{1,512}){0,4}/?")
@@ -81,7 +81,7 @@ def require_model(request: ClientRequest, caller: Caller, router: Router) -> Non
     model = request.member("model")
     if not isinstance(model, str) or not model:
         raise bad_request("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
-    if len(model) > _MODEL_CHARS_MAX:
+    if len(model) > MODEL_CHARS_MAX:
         raise bad_request("The model's name is too long.", param="model", code="model_not_found")
     if not router.has(model) or (caller.models and model not in caller.models):
         served = [name for name in router.model_names if not caller.models or name in caller.models]

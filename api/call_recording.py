@@ -8,6 +8,7 @@ from uuid import UUID
 
 from api.asgi_client import Scope
 from api.auth import Caller, presented_key
+from api.call_reading import MODEL_CHARS_MAX
 from api.identity import end_user_of, tags_of_call
 from ledger.events import CALL_RECEIVED, CALL_REJECTED
 from llm.encodings import EncodingError, decode
@@ -21,7 +22,6 @@ from llm.relay import withheld
 from llm.request import ClientRequest
 
 _QUERY_CHARS_MAX: Final = 4_096
-_MODEL_CHARS_MAX: Final = 256
 _LEDGER_WAIT_S: Final = 5.0
 #: A refused body that decodes to more than this is withheld rather than searched for secrets.
 _REFUSED_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -63,7 +63,7 @@ def complete_facts(facts: dict[str, Any], request: ClientRequest, caller: Caller
     Raises:
         ApiFailure: too many tags, or a name that is too long.
     """
-    facts["model"] = request.model[:_MODEL_CHARS_MAX]
+    facts["model"] = request.model[:MODEL_CHARS_MAX]
     facts["stream"] = request.is_stream
     facts["end_user"] = end_user_of(caller, headers, request.members)
     facts["tags"] = tags_of_call(caller, headers, request.members)

@@ -41,8 +41,7 @@ class PriceFollower:
     def __init__(self, url: str, deployments: Iterable[Deployment], use: Callable[[PriceBook], None]) -> None:
         """`use` is given every new state."""
         self._url = url
-        # A deployment whose own prices were taken out of the config is priced like everybody again.
-        self._priced = {"", *(each.deployment_id for each in deployments if each.prices)}
+        self._deployments = list(deployments)
         self._use = use
         self._connection: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
@@ -72,12 +71,8 @@ class PriceFollower:
                 self._connection = await connect(self._url, purpose="prices", statement_timeout="10s")
             batch = await self._connection.fetchval(_BATCH)
             if batch != self._batch:
-                self._use(self.book_of(await read_prices(self._connection)))
+                self._use(_book_of(await read_prices(self._connection), self._deployments))
                 self._batch = batch
-
-    def book_of(self, known: Iterable[Price]) -> PriceBook:
-        """Return the book of the prices that hold in this process."""
-        return PriceBook(price for price in known if price.deployment in self._priced)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -111,7 +106,14 @@ async def load_prices(
             known = await read_prices(connection)
     finally:
         connection.terminate()
-    return PriceFollower(url, deployments, lambda _: None).book_of(known)
+    return _book_of(known, deployments)
+
+
+def _book_of(known: Iterable[Price], deployments: Iterable[Deployment]) -> PriceBook:
+    """Return the prices that hold in a process with these deployments."""
+    # A deployment whose own prices were taken out of the config is priced like everybody again.
+    priced = {"", *(each.deployment_id for each in deployments if each.prices)}
+    return PriceBook(price for price in known if price.deployment in priced)
 
 
 def _seed(known: Iterable[Price]) -> list[Price]:

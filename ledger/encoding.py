@@ -65,6 +65,11 @@ def canonical(facts: Any) -> bytes:
     return _encode(facts).encode()
 
 
+def is_storable(text: str) -> bool:
+    """Tell whether Postgres can hold a text as it is: no NUL, no half of a surrogate pair."""
+    return _UNSTORABLE_CHARACTERS.search(text) is None
+
+
 def plain_decimal(value: Decimal) -> str:
     """Return money or a quantity in plain notation: 0.0000025, never 2.5E-6."""
     return format(value, "f")
@@ -203,7 +208,7 @@ class _Careful:
 
     def string(self, text: str) -> str:
         text = str.__str__(text)
-        if _UNSTORABLE_CHARACTERS.search(text):
+        if not is_storable(text):
             self.altered = True
             text = _UNSTORABLE_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
         if self._longest is not None and len(text) > self._longest:

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from api.context import context
 from api.errors import ApiFailure, bad_request
+from ledger.encoding import is_storable
 from llm.errors import ApiError
 from llm.json_text import JsonError, check_depth, refuse_constant, utf8
 
@@ -79,7 +80,7 @@ def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def refuse_unstorable(value: Any) -> None:
     """Refuse what Postgres cannot hold in a text: NUL and lone surrogates."""
     if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        if not is_storable(value):
             raise bad_request(f"A text holds NUL or half a surrogate pair: {value[:60]!a}.")
     elif isinstance(value, dict):
         for name, member in cast("dict[str, Any]", value).items():

@@ -40,16 +40,10 @@ class Terms:
         self._input_tokens = input_tokens
         self._factor = self._window(request)
         self._uplift = self._regional(region)
-        #: The token prices are the price's own, which were checked when it was published.
-        self._is_plain = self._factor is _ONE and self._uplift is _ONE
 
     def unit_price(self, billable: Billable) -> UnitPrice | str:
         """What one unit costs, or why that cannot be said."""
         meter = billable.meter
-        if self._is_plain and meter in TOKEN_METERS:
-            usd = self._price.unit_price(meter, self._input_tokens)
-            if usd is not None:
-                return UnitPrice(usd)
         if meter in TOKEN_METERS or meter == "search_content":
             return self._token_price(billable)
         if meter in IMAGE_METERS:

@@ -15,6 +15,7 @@ OPENAI_API_BASE: Final = "https://api.openai.com/v1"
 SDK_KEY: Final = "sdk"
 _NAME_CHARS_MAX: Final = 256
 _TAGS_MAX: Final = 8
+#: As `llm.without_bodies` has it, which would load the ledger's modules with `import llm`.
 _STORE_BODIES: Final = ("all", "none")
 
 
