@@ -161,14 +161,13 @@ async def every_end(proxy: LocalProxy, client: Client, upstream: Upstream, datab
     return made
 
 
-@pytest.mark.parametrize("by", ["key", "header"])
+@pytest.mark.parametrize("by", ["config", "key", "header"])
 async def test_calls_without_bodies_leave_no_trace_of_what_was_said(
     make_proxy: MakeProxy, upstream: Upstream, database_url: str, caplog: pytest.LogCaptureFixture, by: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    proxy = await make_proxy(
-        configuration([deployment("gpt-4o", f"{upstream.url}/v1")], general={"log_level": "debug"})
-    )
+    general = {"log_level": "debug", **({"store_bodies": "none"} if by == "config" else {})}
+    proxy = await make_proxy(configuration([deployment("gpt-4o", f"{upstream.url}/v1")], general=general))
     of_key = {"store_bodies": "none"} if by == "key" else {}
     issued = (await proxy.client.send(of_key, path="/key/generate")).json["key"]
     if by == "header":

@@ -6,7 +6,6 @@ own, tests/integration/test_sql_queries.py, and so has docs/SDK.md, whose progra
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -142,11 +141,6 @@ def _config(block: Block) -> None:
 @pytest.mark.parametrize("block", _every("yaml"))
 def test_yaml_is_a_config_that_is_read_without_a_warning(block: Block) -> None:
     _config(block)
-
-
-@pytest.mark.parametrize("block", _every("json"))
-def test_json_is_json(block: Block) -> None:
-    json.loads(block.text)
 
 
 def test_shell_blocks_name_programs_and_files_that_are_there() -> None:

@@ -2,8 +2,8 @@
 
 The language of a block says what is done with it, for readers and for tests: `sh` and `python` are run as they stand,
 page by page and in order (`walk.py`), `shell` starts the proxy or installs, `sql` runs on the views, `yaml` is a
-config, `json` is parsed. `text` is what the block before it prints (the line above says so), what needs something
-that a test has not (the line above says what), or no command at all.
+config. `text` is what the block before it prints (the line above says so), what needs something that a test has not
+(the line above says what), or no command at all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-LANGUAGES = {"sh", "shell", "python", "sql", "yaml", "json", "text"}
+LANGUAGES = {"sh", "shell", "python", "sql", "yaml", "text"}
 
 _FENCE = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
