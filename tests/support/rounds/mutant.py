@@ -77,7 +77,7 @@ def close_twice() -> None:
     """Read what is open before where the journal ends, and so close it after a rival has done it."""
     from ledger.journal import recovery  # noqa: PLC0415 - see above
 
-    one_round, open_call_ids = recovery._one_round, recovery.open_call_ids
+    one_round, open_call_ids, mark_sealed = recovery._one_round, recovery.open_call_ids, recovery._SEALED
     remembered: dict[Any, Any] = {}
 
     async def stale_ids(connection: Any, journal_id: Any, last_seq: int) -> Any:
@@ -86,7 +86,10 @@ def close_twice() -> None:
         return remembered[journal_id]
 
     async def two_rounds(*arguments: Any) -> Any:
+        # The rival dies before it marks the journal: whoever waits for that mark finds both endings in the book.
+        _put(recovery, "_SEALED", "SELECT $1::uuid, $2::bigint")
         rival = await one_round(*arguments)
+        _put(recovery, "_SEALED", mark_sealed)
         return rival if rival is None or not rival.won else await one_round(*arguments)
 
     _put(recovery, "_LAST", recovery._LAST.replace("seq, type, chain", "seq, 'not looked at' AS type, chain"))
