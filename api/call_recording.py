@@ -15,7 +15,7 @@ from llm.encodings import EncodingError, decode
 from llm.errors import LEDGER_UNAVAILABLE, ApiError
 from llm.headers import of_request
 from llm.json_text import JsonError
-from llm.masking import mask_query, mask_secrets, mask_text
+from llm.masking import mask_headers, mask_query, mask_secrets
 from llm.outcome import Outcome
 from llm.record import Record
 from llm.relay import withheld
@@ -39,7 +39,7 @@ def received_facts(
         "method": scope["method"],
         "path": path,
         "query": mask_query(scope.get("query_string", b"").decode("latin-1"), key)[:_QUERY_CHARS_MAX],
-        "headers": [[name, mask_text(value, key)] for name, value in of_request(headers)],
+        "headers": mask_headers(of_request(headers), key),
         "key_id": caller.key_id,
         "key_alias": caller.key_alias,
         "org": caller.org,

@@ -32,8 +32,8 @@ def _unmasked(body: bytes, *_others: object, **_named: object) -> tuple[bytes, i
     return body, 0
 
 
-def _same(text: str, *_others: object) -> str:
-    return text
+def _same(given: Any, *_others: object) -> Any:
+    return given
 
 
 def _unpriced(response: Mapping[str, Any], **facts: Any) -> Charge:
@@ -55,11 +55,12 @@ def take_out(mode: str) -> None:
     changes: list[tuple[object, str, object]] = [
         (api.call_recording, "mask_secrets", _unmasked),
         (api.call_recording, "mask_query", _same),
-        (api.call_recording, "mask_text", _same),
+        (api.call_recording, "mask_headers", _same),
         (llm.plain, "mask_secrets", _unmasked),
         (llm.relay, "mask_block", _unmasked),
         (llm.booking, "mask_query", _same),
         (llm.booking, "mask_text", _same),
+        (llm.booking, "mask_headers", _same),
         (llm.ending, "charge_answer", _unpriced),
         (Meter, "charged", _unseen),
         (CallObserver, "ended", _unseen),

@@ -27,7 +27,7 @@ from llm.client import Head
 from llm.ending import Ending, text_fact
 from llm.errors import LEDGER_UNAVAILABLE, ApiError
 from llm.estimates import response_id_of
-from llm.masking import mask_facts, mask_location, mask_query, mask_text
+from llm.masking import mask_facts, mask_headers, mask_location, mask_query, mask_text
 from llm.outcome import Observer, Outcome
 from llm.record import Bookkeeper
 from llm.upstream import UpstreamAnswer, UpstreamRequest
@@ -81,18 +81,17 @@ class CallBook:
         facts = {
             "attempt": attempt.number,
             "status": answer.status,
-            "headers": [
-                [name, self._shown(name, value, key)] for name, value in header_rules.of_answer(answer.headers)
-            ],
+            "headers": mask_headers([*map(self._shown, header_rules.of_answer(answer.headers))], key),
             "upstream_request_id": mask_text(header_rules.find(answer.headers, "x-request-id"), key),
             "latency_us": since_us(attempt),
         }
         self._record.append(ATTEMPT_ANSWERED, facts)
 
-    def _shown(self, name: str, value: str, key: str) -> str:
-        if name == "location":
-            value = mask_location(value, self._call.request.query, self._call.received["query"])
-        return mask_text(value, key)
+    def _shown(self, header: list[str]) -> list[str]:
+        name, value = header
+        if name != "location":
+            return header
+        return [name, mask_location(value, self._call.request.query, self._call.received["query"])]
 
     def failed(self, attempt: Attempt, reason: str, message: str, *, sent: bool) -> None:
         """Enqueue `attempt.failed`."""

@@ -4,7 +4,6 @@ Reads model, served tier, usage and tools of a Response or a compaction and hand
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -55,5 +54,5 @@ def charge_answer(
         region=region,
     )
     if compacted and not response.get("service_tier"):
-        return replace(charged, tier_assumed=True)
+        return charged._replace(tier_assumed=True)
     return charged

@@ -6,7 +6,6 @@ later charge of the same attempt into a delta.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
@@ -66,8 +65,7 @@ class Missing(NamedTuple):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What one attempt costs. `unknown` is 1 when something in it could not be priced; the sums hold the rest.
 
     A charge is `billed` when all of it follows from the upstream's usage, `estimated` when a part of it does not: then
@@ -143,7 +141,7 @@ def charge(
     used = (*[Billable(meter, quantity) for meter, quantity in decompose(usage)], *tools.billables)
     if isinstance(price, Unpriced):
         unpriced = unknown_cost(price.reason, usage=usage, tier=served, tier_assumed=assumed, request=request)
-        return replace(unpriced, missing=Missing(model, used, tools.unpriced))
+        return unpriced._replace(missing=Missing(model, used, tools.unpriced))
     terms = Terms(price, prices=prices, at=at, request=request, region=region, input_tokens=usage.input_tokens)
     return charge_quantities(
         used,
@@ -164,8 +162,9 @@ def _at_list_price(usage: Usage, price: Price, *, requested_tier: str, tier_assu
     """
     items: list[LineItem] = []
     billed = ZERO
+    input_tokens = usage.input_tokens
     for meter, quantity in decompose(usage):
-        usd = price.unit_price(meter, usage.input_tokens)
+        usd = price.unit_price(meter, input_tokens)
         if usd is None:
             return None
         amount = EXACT.multiply(usd, Decimal(quantity))
@@ -265,8 +264,7 @@ def unknown_cost(
 def as_estimate(charged: Charge, reason: str) -> Charge:
     """The same charge on estimated usage: its sum moves to `estimated_usd`; what was unknown stays so."""
     told = reason if charged.reason is None else f"{reason}; {charged.reason}"
-    return replace(
-        charged,
+    return charged._replace(
         state="unknown" if charged.unknown else "estimated",
         reason=told[:REASON_MAX],
         billed_usd=ZERO,

@@ -5,7 +5,6 @@ Only what was missing is priced; items that stand are kept as they are.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
@@ -42,8 +41,7 @@ def price_again(
     if not added.items:
         return None
     estimated = EXACT.add(parse(in_force["estimated_usd"]), added.estimated_usd)
-    return replace(
-        added,
+    return added._replace(
         state="unknown" if added.unknown else "estimated" if estimated else "billed",
         reason="; ".join(part for part in ("priced later", added.reason) if part)[:REASON_MAX],
         usage=usage,

@@ -5,7 +5,6 @@ that takes them apart, so that nothing is charged twice. What a quantity costs i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 Meter = Literal[
@@ -62,8 +61,7 @@ class Quantity(NamedTuple):
     quantity: int
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one answer. `cache_write_30m` and `cache_write_12h` are None where the answer does not detail them."""
 
     input_tokens: int

@@ -10,6 +10,7 @@ from llm.masking import (
     MASKED,
     mask_block,
     mask_facts,
+    mask_headers,
     mask_location,
     mask_paths,
     mask_query,
@@ -98,6 +99,14 @@ def test_mask_secrets_masks_the_key_that_an_upstream_repeats() -> None:
     assert mask_block(b"data: " + refusal + b"\n\n", "sk-upstream-1") == (b"data: " + masked + b"\n\n", 1)
     assert mask_secrets(refusal, key="sk-") == mask_secrets(refusal) == (refusal, 0)
     assert mask_text("no sk-upstream-1 here", "sk-upstream-1") == "no [masked] here"
+
+
+def test_mask_headers_masks_a_key_in_every_value_and_leaves_the_rest() -> None:
+    headers = [["x-request-id", "sk-upstream-1"], ["retry-after", "2"], ["openai-project", "of sk-upstream-1!"]]
+    masked = [["x-request-id", MASKED], ["retry-after", "2"], ["openai-project", f"of {MASKED}!"]]
+    assert mask_headers(headers, "sk-upstream-1") == masked
+    assert mask_headers(headers, "sk-other-key") is headers
+    assert mask_headers([["retry-after", "2"]], "2") == [["retry-after", "2"]]
 
 
 @pytest.mark.parametrize(
