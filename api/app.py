@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -159,7 +160,7 @@ class Application:
                 logger.warning("waiting for the database: %s: %s", type(error).__name__, error)
             else:
                 if self.config.general.load_tokenizer == "start":
-                    self._tasks.append(asyncio.create_task(asyncio.to_thread(warm), name="tokenizer"))
+                    self._tasks.append(asyncio.create_task(_load_tokenizer(), name="tokenizer"))
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(_RETRY_S):
@@ -221,8 +222,8 @@ class Application:
             vitals=vitals,
         )
         self._web.state.context = self._context
-        self._tasks.append(asyncio.create_task(keyring.run(), name="keys"))
-        self._tasks.append(asyncio.create_task(vitals.run(), name="vitals"))
+        loops = book.loops
+        self._tasks += [loops.start("keys", keyring.run), loops.start("vitals", vitals.run)]
         if general.settle_background_s:
             settler = BackgroundSettler(
                 book,
@@ -230,9 +231,9 @@ class Application:
                 every_s=general.settle_background_s,
                 keeps_bodies=general.store_bodies != "none",
             )
-            self._tasks.append(asyncio.create_task(settler.run(), name="background responses"))
+            self._tasks.append(loops.start("background responses", settler.run))
         if self._parent_pid is not None:
-            self._tasks.append(asyncio.create_task(_follow_parent(self._parent_pid), name="parent"))
+            self._tasks.append(loops.start("parent", partial(_follow_parent, self._parent_pid)))
 
     def _follow_signals(self) -> None:
         """Begin to end the calls in flight with the signal itself: uvicorn says nothing before they have ended."""
@@ -342,6 +343,14 @@ def _config_facts(config: Config) -> dict[str, Any]:
         "version": VERSION,
         "models": sorted({entry.model_name for entry in config.model_list})[:500],
     }
+
+
+async def _load_tokenizer() -> None:
+    """Load it before it is needed; without it the first estimate tries again, and is the one to fail."""
+    try:
+        await asyncio.to_thread(warm)
+    except Exception:  # the edge of this task: nobody waits for it, and nothing that serves calls hangs on it
+        logger.exception("the tokenizer could not be loaded; the first estimate tries again")
 
 
 async def _follow_parent(parent_pid: int) -> None:

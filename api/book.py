@@ -7,7 +7,7 @@ call's log, the prices in force, and the correction of a cost that recovery had 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +24,7 @@ from ledger.journal.identity import writer_identity
 from ledger.journal.journals import Journals, JournalSettings
 from ledger.journal.open_calls import OpenAttempt, OpenCall
 from ledger.journal.watch import Watch
+from ledger.loops import Loops
 from ledger.money.book import PriceBook
 from ledger.money.cost import Charge
 from ledger.postgres.connect import CONNECTION_LOST
@@ -42,7 +43,9 @@ class Book:
     def __init__(self, url: str, settings: JournalSettings, *, lease_s: float, version: str) -> None:
         self.url = url
         self._wake = asyncio.Event()
-        self.journals = Journals(url, writer_identity(version), settings, self._wake.set)
+        #: All that runs in the background of this process for as long as it lives.
+        self.loops = Loops()
+        self.journals = Journals(url, writer_identity(version), settings, self._wake.set, self.loops)
         self.projector = Projector(url, self._wake)
         self.roller = Roller(url)
         self._administration = Administration(url, self.journals, self.projector)
@@ -59,14 +62,17 @@ class Book:
             OSError, asyncpg.PostgresError: the database cannot be reached or refuses.
         """
         await self.watch.recover_at_start()
-        self._start(self.projector.run(), "projections")
-        self._start(self.roller.run(), "rollups")
-        self._start(self.watch.run(), "watch")
+        self._start("projections", self.projector.run)
+        self._start("rollups", self.roller.run)
+        self._start("watch", self.watch.run)
 
-    def _start(self, coroutine: Any, name: str) -> None:
-        task = asyncio.create_task(coroutine, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _start(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks.add(self.loops.start(name, run))
+
+    def _settling_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("%s failed: the cost stays as it was guessed", task.get_name(), exc_info=task.exception())
 
     def _own(self) -> set[UUID]:
         return self.journals.own_ids()
@@ -82,7 +88,7 @@ class Book:
     def follow_prices(self, deployments: Iterable[Deployment]) -> None:
         """Follow the prices of the book from now on, as they hold for these deployments."""
         self._follower = PriceFollower(self.url, deployments, self._use_prices)
-        self._start(self._follower.run(), "prices")
+        self._start("prices", self._follower.run)
 
     def _use_prices(self, prices: PriceBook) -> None:
         self.prices = prices
@@ -112,13 +118,25 @@ class Book:
         return await self._administration.administer(kind, subject, revision, type_, facts, projection)
 
     @property
+    def unreadable_prices(self) -> int:
+        """Prices of the book that this version cannot read; while there are any, changes of prices do not hold."""
+        return 0 if self._follower is None else self._follower.unreadable
+
+    def failing(self) -> list[str]:
+        """Return what runs in the background and fails, by name, while calls are served all the same."""
+        return [*self.loops.failing(), *(["unreadable prices"] if self.unreadable_prices else [])]
+
+    @property
     def corrections(self) -> int:
         """Corrections of costs that this process has booked so far."""
         return self.settler.corrections
 
     def settle_fenced(self, record: Record, attempt: int, charge: Charge) -> None:
         """Book the real cost of an attempt, after recovery has closed its call with a guess; in the background."""
-        self._start(self.settler.settle_guess(record.call_id, attempt, charge), f"settle {record.call_id}")
+        settling = self.settler.settle_guess(record.call_id, attempt, charge)
+        task = asyncio.create_task(settling, name=f"settling of call {record.call_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._settling_ended)
 
     async def settle_response(self, response: Mapping[str, Any]) -> None:
         """Settle the attempt that made a response which somebody read, where its cost is not known yet."""

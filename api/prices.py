@@ -7,7 +7,7 @@ charged before stays as it was, and can be explained. `price_changes.py` is what
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import asyncpg
 
+from ledger.encoding import rfc3339
 from ledger.events import PRICE_PUBLISHED
 from ledger.journal.journals import Journals
 from ledger.money.book import PriceBook
 from ledger.money.config_price import config_price
-from ledger.money.price import Price
+from ledger.money.price import Price, PriceError
 from ledger.money.tariff import data_id
 from ledger.postgres.connect import CONNECTION_LOST, connect
 from ledger.projections.projector import Projector
@@ -28,7 +29,7 @@ from llm.deployment import Deployment
 logger = logging.getLogger(__name__)
 
 _LOCK: Final = "SELECT pg_advisory_lock(hashtextextended('responses-ledger prices', 0))"
-_ALL: Final = "SELECT facts, revision FROM ledger.prices"
+_ALL: Final = "SELECT price_id, model, tier, valid_from, facts, revision FROM ledger.prices"
 #: The batch that changed a price last. The projection's own number goes up with every call.
 _BATCH: Final = "SELECT max(batch) FROM ledger.prices"
 _WAIT_S: Final = 60
@@ -46,6 +47,13 @@ class PriceFollower:
         self._connection: asyncpg.Connection | None = None
         self._turn = asyncio.Lock()
         self._batch: int | None = None
+        #: Which prices of the last look cannot be read here, and why. While there are any, nothing new is taken up.
+        self._unreadable: dict[str, str] = {}
+
+    @property
+    def unreadable(self) -> int:
+        """How many prices of the book this version cannot read; calls are priced by those from before they came."""
+        return len(self._unreadable)
 
     async def run(self) -> None:
         """Follow until cancelled; a lost database is waited for, with the prices as they were."""
@@ -61,7 +69,9 @@ class PriceFollower:
             self._disconnect()
 
     async def refresh(self) -> None:
-        """Read the prices if they have changed.
+        """Read the prices if they have changed; all stay as they were while one cannot be read, which is said once.
+
+        To take up the others alone would charge by a price that somebody has followed by another.
 
         Raises:
             OSError, asyncpg.PostgresError: the database is out of reach.
@@ -71,8 +81,17 @@ class PriceFollower:
                 self._connection = await connect(self._url, purpose="prices", statement_timeout="10s")
             batch = await self._connection.fetchval(_BATCH)
             if batch != self._batch:
-                self._use(_book_of(await read_prices(self._connection), self._deployments))
-                self._batch = batch
+                known, unreadable = await _read(self._connection)
+                self._say(unreadable)
+                if not unreadable:
+                    self._use(_book_of(known, self._deployments))
+                self._batch, self._unreadable = batch, unreadable
+
+    def _say(self, unreadable: Mapping[str, str]) -> None:
+        for name in unreadable.keys() - self._unreadable.keys():
+            logger.error("prices stay as they were, because %s cannot be read: %s", name, unreadable[name])
+        if self._unreadable and not unreadable:
+            logger.warning("all prices of the book can be read again, and hold")
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -142,8 +161,23 @@ async def read_prices(connection: asyncpg.Connection) -> list[Price]:
     Raises:
         PriceError: one cannot be read: it was altered, or is of another version of the program.
     """
-    rows = await connection.fetch(_ALL)
-    return [Price.from_facts(json.loads(row["facts"]), revision=row["revision"]) for row in rows]
+    known, unreadable = await _read(connection)
+    for name, reason in unreadable.items():
+        raise PriceError(f"{name} cannot be read: {reason}")
+    return known
+
+
+async def _read(connection: asyncpg.Connection) -> tuple[list[Price], dict[str, str]]:
+    """Return the prices, and by their names those that cannot be read and why."""
+    known: list[Price] = []
+    unreadable: dict[str, str] = {}
+    for row in await connection.fetch(_ALL):
+        try:
+            known.append(Price.from_facts(json.loads(row["facts"]), revision=row["revision"]))
+        except PriceError as error:
+            of = f"{row['model']!r:.80} ({row['tier']!r:.40}) from {rfc3339(row['valid_from'])}"
+            unreadable[f"the price of {of}, {row['price_id']:.80}"] = str(error)[:500]
+    return known, unreadable
 
 
 def _missing(wanted: Iterable[Price], known: list[Price], at: datetime) -> list[Price]:

@@ -52,6 +52,8 @@ _GAUGE_HELP: Final = {
     "queued_events": "Events appended to journals and not yet durable.",
     "journals": "Journals that are being written.",
     "stalled": "1 while nothing becomes durable: the database is away, or a flush hangs.",
+    "loops_failing": "Background loops that failed in a way nobody foresaw, and are tried again or were so lately.",
+    "unreadable_prices": "Prices of the book that this version cannot read; meanwhile all stay as they were.",
     "resident_bytes": "Resident memory of the process; 0 where the system does not tell.",
 }
 _COUNTER_HELP: Final = {
@@ -62,6 +64,7 @@ _COUNTER_HELP: Final = {
     "takeovers": "Journals of dead writers that were taken over.",
     "abandoned_calls": "Calls of dead writers that were closed as abandoned; not in calls_total.",
     "cost_corrections": "Corrections of costs: of guesses, and of unknown costs that a read settled.",
+    "loop_faults": "Faults of background loops that nobody foresaw; each is in the log, and the loop was run anew.",
 }
 
 

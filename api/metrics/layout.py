@@ -56,6 +56,8 @@ GAUGES: Final = (
     "queued_events",
     "journals",
     "stalled",
+    "loops_failing",
+    "unreadable_prices",
     "resident_bytes",
 )
 #: What a worker has counted; kept when it is replaced by another.
@@ -67,6 +69,7 @@ COUNTERS: Final = (
     "takeovers",
     "abandoned_calls",
     "cost_corrections",
+    "loop_faults",
 )
 
 

@@ -60,6 +60,8 @@ class Vitals:
             "queued_events": journals.queued_events,
             "journals": journals.count,
             "stalled": int(journals.is_stalled),
+            "loops_failing": len(self._book.loops.failing()),
+            "unreadable_prices": self._book.unreadable_prices,
             "resident_bytes": resident_bytes(),
         }
         return tuple(gauges[name] for name in GAUGES)
@@ -75,6 +77,7 @@ class Vitals:
             "takeovers": watch.takeovers,
             "abandoned_calls": watch.abandoned_calls,
             "cost_corrections": self._book.corrections,
+            "loop_faults": self._book.loops.faults,
         }
         yield from (counts[name] for name in COUNTERS)
         yield from (*tally.flush_us, tally.duration_us)

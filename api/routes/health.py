@@ -58,6 +58,7 @@ class Readiness(Shape):
     status: str
     db: str = ""
     ledger: str = ""
+    failing: list[str] | None = None
 
 
 @read_by_get(router, "/health/liveliness", "/health/liveness", response_model=str)
@@ -86,7 +87,9 @@ async def is_ready(request: Request, running: Annotated[Context, Depends(context
         running.book.journals.require_available()
     except LedgerUnavailableError as error:
         return _answer({"status": "unhealthy", "db": "connected", "ledger": str(error)})
-    return ExactJson({"status": "healthy", "db": "connected", "ledger": "writing"})
+    state = {"status": "healthy", "db": "connected", "ledger": "writing"}
+    failing = running.book.failing()
+    return ExactJson({**state, "failing": failing} if failing else state)
 
 
 def _answer(body: dict[str, Any]) -> ExactJson:

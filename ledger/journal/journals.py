@@ -23,6 +23,7 @@ from ledger.journal.backend import connect_writer
 from ledger.journal.call_log import CallLog
 from ledger.journal.tally import Tally
 from ledger.journal.writer import Writer
+from ledger.loops import Loops
 from ledger.postgres.connect import CONNECTION_LOST, connect
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,10 @@ class Journals:
         writer: Mapping[str, Any],
         settings: JournalSettings | None = None,
         on_flush: Callable[[], None] = lambda: None,
+        loops: Loops | None = None,
     ) -> None:
+        """`loops`: those of the process, if it has others beside these."""
+        self._loops = loops or Loops()
         self.settings = settings or JournalSettings()
         self._url = url
         self._identity = dict(writer)
@@ -92,11 +96,9 @@ class Journals:
         """
         self._current = await self._open_one()
         self._tasks = [
-            asyncio.create_task(self._beat(), name="journal heartbeat"),
-            asyncio.create_task(self._tend(), name="journal rotation"),
+            self._loops.start("journal heartbeat", self._beat),
+            self._loops.start("journal rotation", self._tend),
         ]
-        for task in self._tasks:
-            task.add_done_callback(_report)
 
     @property
     def current(self) -> Writer:
@@ -369,9 +371,3 @@ class HeldJournal:
         entry = self._writer.append(call_id.bytes, version, type_.encode(), encode_facts(facts))
         await self._writer.durable(entry.seq)
         return Position(self._writer.journal_id, entry.seq)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    """Say that a loop which runs for ever has ended; without it journals are neither kept alive nor replaced."""
-    if not task.cancelled() and task.exception() is not None:
-        logger.critical("the task %r has ended: restart this process", task.get_name(), exc_info=task.exception())

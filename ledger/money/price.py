@@ -127,7 +127,7 @@ class Price:
                 revision=revision,
                 origin=facts.get("origin", "list"),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             if isinstance(error, PriceError):
                 raise
             raise PriceError(f"not the facts of a price ({type(error).__name__}: {error})") from error

@@ -1,11 +1,13 @@
 """Prices by HTTP: listed, set, in force for the next attempt, withdrawn; each change an event with its actor."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from api.prices import PriceFollower, load_prices
+from ledger.money.book import PriceBook
 from ledger.postgres.connect import connect
 from tests.support.routes import Proxy, refusal
 
@@ -109,4 +111,38 @@ async def test_prices_are_not_read_again_for_what_changes_no_price(proxy: Proxy)
     await proxy.book.projector.catch_up()
     await follower.refresh()
     assert len(used) == 1
+    follower._disconnect()
+
+
+async def _publish(proxy: Proxy, facts: dict[str, Any]) -> None:
+    position = await proxy.book.journals.publish("price.published", [facts])
+    assert position is not None
+    await proxy.book.projector.passed("prices", position.journal_id, position.seq)
+
+
+async def test_price_of_another_version_is_named_once_and_prices_stay_until_all_can_be_read(
+    proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    used: list[PriceBook] = []
+    follower = PriceFollower(proxy.book.url, (), used.append)
+    await follower.refresh()
+    price = replace(used[0].matching("gpt-4o")[0], model="gpt-9").to_facts()
+    await _publish(proxy, {"actor": "proxy", "revision": 1, "price": {**price, "rates": {"thoughts": []}}})
+    # A change beside it does not hold either: prices are taken up together.
+    assert (await proxy.post("/prices/set", {"model": "gpt-8", "rates": RATES})).status_code == 200
+    for _ in range(3):
+        await follower.refresh()
+    assert (len(used), follower.unreadable, proxy.book.unreadable_prices) == (1, 1, 1)
+    said = [record.getMessage() for record in caplog.records if record.name == "api.prices"]
+    assert said == [said[0]] * 2  # this follower's, and that of the proxy's book
+    assert f"the price of 'gpt-9' ('{price['tier']}') from {price['valid_from']}, " in said[0]
+    assert f", {price['price_id']} cannot be read: unknown meters ['thoughts']" in said[0]
+    readiness = await proxy.get("/health/readiness", None)
+    assert (readiness.status_code, readiness.json()["failing"]) == (200, ["unreadable prices"])
+    await _publish(proxy, {"actor": "proxy", "revision": 2, "price": price})
+    await follower.refresh()
+    assert follower.unreadable == 0
+    assert {"gpt-8", "gpt-9"} <= {price.model for price in used[-1].prices}
+    await proxy.book.refresh_prices()
+    assert not proxy.book.failing()
     follower._disconnect()
