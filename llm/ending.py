@@ -4,9 +4,8 @@ Pure. `relay.py` collects what is seen; `estimates.py` counts tokens where no us
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ledger.events import CALL_CANCELLED, CALL_COMPLETED, CALL_FAILED, CALL_TRUNCATED
 from ledger.facts import terminal_of
@@ -24,8 +23,7 @@ _REFUSALS: Final = frozenset({"rate_limit_exceeded", "insufficient_quota"})
 _TEXT_CHARS_MAX: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """An attempt's end as the answer tells it. `response` is the Response object, None where there was none.
 
     `charge` is None where only an estimate can tell: the answer broke off.
@@ -37,8 +35,7 @@ class Ending:
     charge: Charge | None
 
 
-@dataclass(frozen=True, slots=True)
-class Pricing:
+class Pricing(NamedTuple):
     """What a charge is computed with, beside the answer itself."""
 
     request: RequestFacts

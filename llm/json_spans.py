@@ -8,9 +8,8 @@ are secret is said in `llm.masking`, how a value is read in `llm.json_text`.
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from json.decoder import scanstring  # pyright: ignore[reportAttributeAccessIssue] - lacks in typeshed, stable since 2.7
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm.json_text import JsonError, bom_bytes, check_depth, check_not_utf16, read_json, refuse_constant, utf8
 
@@ -30,8 +29,7 @@ _decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=refus
 _skip = _decoder.scan_once  # pyright: ignore[reportAttributeAccessIssue] - lacks in typeshed, set by JSONDecoder
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One `"name": value` of an object; offsets are bytes of the body."""
 
     name: str

@@ -3,8 +3,7 @@
 Streams are relayed chunk by chunk in `relay.py`; what a plain answer means for call and cost is said in `ending.py`.
 """
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ledger.events import BODY_RECEIVED
 from llm.attempt import Attempt
@@ -20,8 +19,7 @@ _DECODED_FACTOR_MAX: Final = 4
 _LOOK_BYTES_MIN: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class PlainAnswer:
+class PlainAnswer(NamedTuple):
     """An answer and its body: `raw` as it came, `decoded` without content coding, None where that failed."""
 
     answer: UpstreamAnswer

@@ -1,8 +1,7 @@
 """What a client asks for: its body read once, and the bytes that go upstream, which differ from it by spans only."""
 
 import json
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ledger.money.request import RequestFacts, read_request
 from llm.encodings import decode
@@ -15,8 +14,7 @@ OWN_FIELDS: Final = frozenset({"fallbacks", "num_retries"})
 _MONEY_MEMBERS: Final = ("service_tier", "background", "background_options", "stream", "model", "tools")
 
 
-@dataclass(frozen=True, slots=True)
-class ClientRequest:
+class ClientRequest(NamedTuple):
     """A request as the engine needs it: `raw_body` as it came, `body` without content coding."""
 
     method: str

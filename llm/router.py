@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from llm.deployment import Deployment
 
@@ -25,8 +25,7 @@ class Routing:
     max_fallbacks: int = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A deployment to try, and as what."""
 
     deployment: Deployment

@@ -5,8 +5,7 @@ breaks off has no terminal event: that is for the engine to notice.
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from llm.json_text import JsonError, read_json
 from llm.sse import data, event_name
@@ -25,8 +24,7 @@ _CR, _LF = b"\r\n"
 _READ_NAMES = frozenset({kind.encode() for kind in TERMINAL_KINDS} | {b"", b"message"})
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorFacts:
+class ErrorFacts(NamedTuple):
     """What an error says, in whichever shape it came; "" where it says nothing, codes that are numbers as text."""
 
     message: str
@@ -35,8 +33,7 @@ class ErrorFacts:
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalEvent:
+class TerminalEvent(NamedTuple):
     """An event that ends a call."""
 
     kind: str

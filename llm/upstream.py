@@ -4,16 +4,14 @@
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from llm.deployment import Deployment
 
 Headers = list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """One request, as bytes and headers; `path` and `query` are appended to the deployment's base."""
 
     deployment: Deployment

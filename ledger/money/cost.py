@@ -16,7 +16,7 @@ from ledger.money.exact import EXACT, ZERO, plain
 from ledger.money.price import Price, canonical_tier
 from ledger.money.request import NO_REQUEST, TEXT_MAX, RequestFacts
 from ledger.money.terms import Terms
-from ledger.money.usage import Meter, Usage, decompose
+from ledger.money.usage import Meter, Usage, amounts, decompose
 
 State = Literal["billed", "estimated", "unknown"]
 REASON_MAX = 500
@@ -163,7 +163,9 @@ def _at_list_price(usage: Usage, price: Price, *, requested_tier: str, tier_assu
     items: list[LineItem] = []
     billed = ZERO
     input_tokens = usage.input_tokens
-    for meter, quantity in decompose(usage):
+    for meter, quantity in amounts(usage):
+        if not quantity:
+            continue
         usd = price.unit_price(meter, input_tokens)
         if usd is None:
             return None

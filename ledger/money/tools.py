@@ -37,10 +37,11 @@ def read_tool_use(response: Mapping[str, Any], requested: ToolsAtHand) -> ToolUs
     Web searches are counted by `tool_usage.web_search.num_requests`. Answers without it are counted by their output
     items, as an estimate: these mix searches with page views, and one item may stand for several searches.
     """
-    counts = _count_items(response)
+    kinds = _kinds_of_items(response)
     tool_usage = response.get("tool_usage")
-    if not counts and tool_usage is None:
+    if not kinds and tool_usage is None:
         return NO_TOOLS
+    counts = Counter(kinds)
     echoed = read_tools_at_hand(response)
     use = ToolUse()
     use += _read_searches(response, counts.pop("web_search_call", 0), requested.search | echoed.search)
@@ -61,9 +62,9 @@ def _items(response: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [item for item in items if type(item) is dict or isinstance(item, Mapping)]
 
 
-def _count_items(response: Mapping[str, Any]) -> Counter[str]:
-    """Items that are not known to be free, by type; page views of a web search are free, searches are not."""
-    counts: Counter[str] = Counter()
+def _kinds_of_items(response: Mapping[str, Any]) -> list[str]:
+    """Types of the items that are not known to be free; page views of a web search are free, searches are not."""
+    kinds: list[str] = []
     for item in _items(response):
         kind = text_of(item.get("type")) or "untyped item"
         if kind in FREE_ITEMS:
@@ -71,8 +72,8 @@ def _count_items(response: Mapping[str, Any]) -> Counter[str]:
         action = item.get("action")
         named = cast("Mapping[str, Any]", action).get("type") if isinstance(action, Mapping) else None
         if not (kind == "web_search_call" and named not in {None, "search"}):
-            counts[kind] += 1
-    return counts
+            kinds.append(kind)
+    return kinds
 
 
 def _read_searches(response: Mapping[str, Any], items: int, at_hand: frozenset[str]) -> ToolUse:

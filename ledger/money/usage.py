@@ -115,15 +115,19 @@ def decompose(usage: Usage) -> tuple[Quantity, ...]:
 
     Cache writes whose lifetime is not detailed, or detailed as 30 minutes, are `input_cache_write`.
     """
+    return tuple([Quantity(meter, amount) for meter, amount in amounts(usage) if amount])
+
+
+def amounts(usage: Usage) -> tuple[tuple[Meter, int], ...]:
+    """What `decompose` makes quantities of, meters at zero included."""
     write_12h = usage.cache_write_12h or 0
-    amounts: tuple[tuple[Meter, int], ...] = (
+    return (
         ("input_uncached", usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens),
         ("input_cached", usage.cached_tokens),
         ("input_cache_write", usage.cache_write_tokens - write_12h),
         ("input_cache_write_12h", write_12h),
         ("output", usage.output_tokens),
     )
-    return tuple([Quantity(meter, amount) for meter, amount in amounts if amount])
 
 
 def _cache_writes(input_details: Mapping[str, Any]) -> tuple[int, int | None, int | None]:

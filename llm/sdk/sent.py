@@ -1,6 +1,6 @@
 """A request as the `openai` package made it, and what of its headers the engine would not pass on by itself."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from llm.upstream import Headers, Upstream, UpstreamAnswer, UpstreamRequest
@@ -40,7 +40,7 @@ class WithOwnHeaders:
             UpstreamError: there was no answer.
         """
         if self._headers and request.deployment.api_base == self._api_base:
-            request = replace(request, headers=[*request.headers, *self._headers])
+            request = request._replace(headers=[*request.headers, *self._headers])
         return await self._upstream.send(request)
 
     async def aclose(self) -> None:
