@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 from api.auth import hash_of
 from api.errors import ApiFailure
+from api.routes.field_values import asks_nothing
 from api.routes.key_fields import DEFAULTS, KEY_VALUES
 from api.routes.request_body import refuse_unstorable
 from api.routes.times import read_moment
@@ -67,7 +68,7 @@ def read_row(row: Mapping[str, Any], *, ignored: Collection[str] = ()) -> Import
     notes: list[str] = []
     for name in REFUSED:
         value = _plain(row.get(name))
-        if value in (None, "", [], {}, False):
+        if asks_nothing(name, value):
             continue
         if name not in ignored:
             hint = "--ignore-budgets" if name in BUDGETS else f"--ignore {name}"

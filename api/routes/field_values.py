@@ -17,6 +17,8 @@ NAME_CHARS_MAX: Final = 200
 METADATA_CHARS_MAX: Final = 4_096
 _INTEGER_MAX: Final = 2**63 - 1
 _METADATA_DEPTH_MAX: Final = 8
+#: What LiteLLM's clients send of these where they want nothing of them.
+_NEUTRAL: Final[Mapping[str, Any]] = {"key_type": "default", "spend": 0}
 
 
 def wrong_type(param: str, expected: str, value: Any) -> ApiFailure:
@@ -33,6 +35,16 @@ def unknown_field(name: str, known: Collection[str], same: Mapping[str, str] | N
         param=name[:60],
         code="unknown_parameter",
     )
+
+
+def asks_nothing(name: str, value: Any) -> bool:
+    """Return whether a field that is not enforced asks for nothing, as LiteLLM's clients write it where they want none.
+
+    A limit of zero is a limit: it would let nothing pass.
+    """
+    if value is None or value is False or value in ("", [], {}):
+        return True
+    return name in _NEUTRAL and not isinstance(value, bool) and value == _NEUTRAL[name]
 
 
 def read_name(value: Any, param: str) -> str:

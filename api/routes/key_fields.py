@@ -13,6 +13,7 @@ from api.allowed_routes import GROUPS, ROUTES_MAX
 from api.config_nodes import nearest
 from api.errors import bad_request
 from api.routes.field_values import (
+    asks_nothing,
     read_flag,
     read_metadata,
     read_name,
@@ -94,7 +95,9 @@ def read_key_wish(body: dict[str, Any], now: datetime) -> KeyWish:
     Raises:
         ApiFailure: 400 naming the field that is unknown, not enforced, of the wrong type or out of bounds.
     """
-    given = _named({name: value for name, value in body.items() if _check_known(name, value, {"key"}) is not None})
+    for name, value in body.items():
+        _check_known(name, value, {"key"})
+    given = _named({name: value for name, value in body.items() if value is not None and name not in _NOT_ENFORCED})
     return KeyWish(_secret(given.pop("key", None), "key"), {**DEFAULTS, **_state(given, now)})
 
 
@@ -131,10 +134,10 @@ def _name_of_key(body: dict[str, Any], beside: set[str]) -> tuple[str, dict[str,
     return names[0], {field: value for field, value in enforced.items() if field not in {"key", "key_id"}}
 
 
-def _check_known(name: str, value: Any, beside: set[str]) -> Any:
-    """Return the value; refuse a field that no key has, or that is given and would not be obeyed."""
+def _check_known(name: str, value: Any, beside: set[str]) -> None:
+    """Refuse a field that no key has, or that asks for something that would not be obeyed."""
     if name in _NOT_ENFORCED:
-        if value is not None:
+        if not asks_nothing(name, value):
             raise bad_request(
                 f"{name} is not enforced by this proxy yet, so a key cannot be issued with it. Leave it out.",
                 param=name,
@@ -142,7 +145,6 @@ def _check_known(name: str, value: Any, beside: set[str]) -> Any:
             )
     elif name not in (known := {*KEY_VALUES, *_ENDS, *_SAME, *beside}):
         raise unknown_field(name, known, _SAME)
-    return value
 
 
 def _named(given: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def _routes(value: Any, param: str) -> list[str]:
         if route not in GROUPS and not _ROUTE.fullmatch(route):
             raise bad_request(
                 f"allowed_routes must be paths, such as /responses or /spend/*, or of {', '.join(GROUPS)}: "
-                f"got {route[:60]!r}{nearest(route, GROUPS)}.",
+                f"got {route[:60]!r}{nearest(route, GROUPS) or '.'}",
                 param=param,
             )
     return routes

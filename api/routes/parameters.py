@@ -224,7 +224,7 @@ class Given:
 def _require_one_of(name: str, text: str, options: Sequence[str]) -> None:
     if text not in options:
         raise bad_request(
-            f"{name} must be one of {', '.join(options)}: got {text[:60]!r}{nearest(text, options)}.", param=name
+            f"{name} must be one of {', '.join(options)}: got {text[:60]!r}{nearest(text, options) or '.'}", param=name
         )
 
 

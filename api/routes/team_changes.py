@@ -19,7 +19,7 @@ from uuid_utils.compat import uuid7
 from api.administration import Administers, ConflictError, recorded
 from api.auth import Caller
 from api.errors import bad_request, not_found
-from api.routes.field_values import read_flag, read_metadata, read_name, unknown_field
+from api.routes.field_values import asks_nothing, read_flag, read_metadata, read_name, unknown_field
 from api.routes.key_changes import conflict
 from api.routes.reading import reading
 from ledger.encoding import encode_facts, rfc3339
@@ -68,7 +68,7 @@ def read_team(body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     for name, value in body.items():
         known = _SAME.get(name, name)
         if name in _NOT_ENFORCED:
-            if value is not None:
+            if not asks_nothing(name, value):
                 message = f"{name} of a team is not enforced by this proxy. Leave it out."
                 raise bad_request(message, param=name, code="unsupported_parameter")
         elif known in given:
@@ -117,7 +117,7 @@ async def delete(desk: TeamDesk, actor: Caller, team_id: str) -> None:
         left = await standing_keys(connection, team_id)
     if left:
         raise conflict(
-            f"The team {team_id[:80]!r} has {left} keys: revoke them, or give them another team.", "team_ids"
+            f"The team {team_id[:80]!r} still has keys ({left}): revoke them, or give them another team.", "team_ids"
         )
     await _change(desk, actor, team_id, TEAM_DELETED, lambda state: {**_existing(state, team_id), "deleted": True})
 

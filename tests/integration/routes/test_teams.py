@@ -43,6 +43,7 @@ async def test_team_wish_that_cannot_be_obeyed_is_refused(proxy: Proxy) -> None:
     for path, body, expected in (
         ("new", {"team_id": "red"}, (409, "conflict", "team_id")),
         ("new", {"max_budget": 1}, (400, "unsupported_parameter", "max_budget")),
+        ("new", {"team_id": "red", "members_with_roles": [], "models": []}, (409, "conflict", "team_id")),
         ("new", {"teem_alias": "x"}, (400, "unknown_parameter", "teem_alias")),
         ("new", {"team_id": 7}, (400, None, "team_id")),
         ("new", {"blocked": "yes"}, (400, None, "blocked")),

@@ -16,6 +16,17 @@ def test_row_as_a_csv_has_it_becomes_a_key() -> None:
     assert (key.state["blocked"], key.spend, key.notes) == (True, Decimal("0.5"), ("metadata.a became a text",))
 
 
+def test_row_with_fields_that_ask_for_nothing_becomes_a_key() -> None:
+    neutral: dict[str, Any] = {
+        "max_budget": None,
+        "aliases": {},
+        "guardrails": [],
+        "auto_rotate": False,
+        "config": "{}",
+    }
+    assert read_row(ROW | neutral).state["key_hash"] == ROW["token"]
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
@@ -30,6 +41,8 @@ def test_row_as_a_csv_has_it_becomes_a_key() -> None:
         ({"token": "A" * 64}, "token is no SHA-256"),
         ({"blocked": "maybe"}, "blocked is neither"),
         ({"expires": 7}, "expires must be"),
+        ({"max_budget": 0.0}, "max_budget is set \\(0.0\\)"),
+        ({"rpm_limit": 0}, "rpm_limit is set"),
     ],
 )
 def test_row_that_cannot_be_read_is_refused(row: dict[str, Any], said: str) -> None:

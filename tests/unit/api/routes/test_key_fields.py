@@ -76,6 +76,23 @@ def test_key_field_of_null_is_the_same_as_none() -> None:
     assert read_key_wish({"max_budget": None, "team": None, "team_id": "red"}, NOW).state["team"] == "red"
 
 
+def test_key_field_not_enforced_that_asks_for_nothing_is_the_same_as_none() -> None:
+    asked: dict[str, Any] = {
+        "aliases": {}, "config": {}, "guardrails": [], "budget_duration": "", "auto_rotate": False,
+        "send_invite_email": False, "spend": 0, "key_type": "default", "permissions": {},
+    }  # fmt: skip
+    assert read_key_wish({**asked, "team_id": "red"}, NOW).state == read_key_wish({"team": "red"}, NOW).state
+    assert read_key_wish({"spend": Decimal("0.0")}, NOW).state == read_key_wish({}, NOW).state
+    for field, value in {
+        "max_budget": 0,
+        "spend": Decimal("0.1"),
+        "key_type": "management",
+        "aliases": {"a": "b"},
+    }.items():
+        with pytest.raises(ApiFailure, match=f"{field} is not enforced"):
+            read_key_wish({field: value}, NOW)
+
+
 @pytest.mark.parametrize(
     ("duration", "expires_at"),
     [
