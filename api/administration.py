@@ -5,7 +5,7 @@ commands open one for themselves (`cli/administering.py`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import asyncpg
@@ -24,6 +24,13 @@ ON CONFLICT (kind, id) DO UPDATE SET revision = subjects.revision + 1
 WHERE subjects.revision = $3 - 1
 RETURNING revision
 """
+#: The first revisions of many subjects at once.
+FIRST_REVISIONS: Final = """
+INSERT INTO ledger.subjects (kind, id, revision) SELECT $1, id, 1 FROM unnest($2::text[]) AS id
+ON CONFLICT (kind, id) DO NOTHING RETURNING id
+"""
+#: A projection folds a few thousand events in this time many times over.
+_FOLD_MANY_S: Final = 30.0
 
 
 class ConflictError(Exception):
@@ -86,11 +93,32 @@ class Administration:
         """
         await self.claim(kind, subject, revision)
         position = await self.journals.administer(type_, {**facts, "revision": revision})
+        await self._passed(projection, position)
+        return position
+
+    async def claim_first(self, connection: asyncpg.Connection, kind: str, subjects: Collection[str]) -> set[str]:
+        """Obtain the first revision of each subject that has none, in the connection's transaction; return those.
+
+        Rivals wait for the end of the transaction.
+        """
+        # In one order, so that two who want the same subjects do not wait for each other.
+        return {row["id"] for row in await connection.fetch(FIRST_REVISIONS, kind, sorted(subjects))}
+
+    async def publish_first(self, type_: str, many: Iterable[Mapping[str, Any]], projection: str) -> None:
+        """Record an event for each of these facts, of a subject's first revision, as `administer` records one.
+
+        Raises:
+            LedgerUnavailableError: they could not all be made durable, or not folded in time; some may be.
+        """
+        position = await self.journals.publish(type_, [{**facts, "revision": 1} for facts in many])
+        if position is not None:
+            await self._passed(projection, position, timeout_s=_FOLD_MANY_S)
+
+    async def _passed(self, projection: str, position: Position, **timeout: float) -> None:
         try:
-            await self._projector.passed(projection, position.journal_id, position.seq)
+            await self._projector.passed(projection, position.journal_id, position.seq, **timeout)
         except (ProjectionLagError, ProjectionStoppedError) as error:
             raise LedgerUnavailableError(f"recorded, but not yet in force: {error}") from error
-        return position
 
 
 async def recorded(book: Administers, change: Callable[[], Awaitable[Any]]) -> None:

@@ -1,7 +1,7 @@
 """The background loops of a process: whatever goes wrong in one, it is said and the loop begins again.
 
 A loop foresees a lost database by itself. What nobody foresaw must not end it for good either, unseen, while the
-process goes on to serve: this is the edge where such a fault is met. Metrics and readiness ask here which loops are failing.
+process goes on to serve: this is the edge where such a fault is met. Metrics and readiness ask here which loops fail.
 """
 
 import asyncio

@@ -9,34 +9,30 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import click
-from sqlalchemy.ext.asyncio import AsyncEngine
-from uuid_utils.compat import uuid7
 
-from api.administration import Administration
 from api.cli.administering import administering, command_actor, told_refusals
 from api.cli.database import DatabaseOptions, command_database
 from api.cli.ledger_options import database_options, require_schema
-from api.errors import ApiFailure
 from api.exact_json import encode
 from api.litellm_keys import BUDGETS, REFUSED, ImportedKey, RowError, read_row
-from api.routes.key_changes import KeyDesk, register
-from api.routes.reading import reading
+from api.routes.key_batches import KeyBatches, Registered
 from ledger.money.exact import plain
-from ledger.postgres.connect import connect, engine
-from ledger.reports.key_state import find_key, find_standing_alias
+from ledger.postgres.connect import connect
+from ledger.projections.projector import Projector
 
 _FILE_BYTES_MAX: Final = 256 * 1024 * 1024
 _TABLE: Final = '"LiteLLM_VerificationToken"'
-_UNAVAILABLE: Final = 503
+#: Rows of one transaction: rivals for an alias or a key wait for as long as it takes.
+_BATCH_ROWS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +85,12 @@ def import_keys(
     async def run(url: str) -> None:
         nonlocal spent
         rows = _of_file(file, text) if file is not None else _of_database(source_url or "")
-        async with _importer(url, dry_run=dry_run) as importer:
-            number = 0
-            async for row in rows:
-                number += 1
-                outcome, spend = await importer.take(number, row, ignored)
-                counts[outcome.outcome] += 1
-                spent += spend
-                click.echo(encode(asdict(outcome)) if as_json else _line(outcome))
+        async with _importer(url, ignored, dry_run=dry_run) as importer:
+            async for batch in _batches(rows):
+                for outcome, spend in await importer.take(batch):
+                    counts[outcome.outcome] += 1
+                    spent += spend
+                    click.echo(encode(asdict(outcome)) if as_json else _line(outcome))
 
     with command_database(options) as database, told_refusals():
         asyncio.run(run(database.url))
@@ -110,63 +104,73 @@ def import_keys(
 
 
 class _Importer:
-    """Takes one row after the other; without a book it only says what it would do."""
+    """Takes rows, some hundred at a time."""
 
-    def __init__(self, reads: AsyncEngine, book: Administration | None) -> None:
-        self._reads = reads
-        self._book = book
-        #: What a dry run would have made.
-        self._seen: set[str] = set()
+    def __init__(self, batches: KeyBatches, ignored: set[str]) -> None:
+        self._batches = batches
+        self._ignored = ignored
 
-    async def take(self, number: int, row: dict[str, Any], ignored: set[str]) -> tuple[Outcome, Decimal]:
-        """Import a row; return what became of it, and what LiteLLM had counted for it if it was imported."""
-        alias, name = str(row.get("key_alias") or "")[:60], str(row.get("key_name") or "")[:20]
+    async def take(self, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[tuple[Outcome, Decimal]]:
+        """Import rows; return what became of each, and what LiteLLM had counted for it if it was imported."""
+        read = [(number, row, self._read(row)) for number, row in rows]
+        keys = [key for _, _, key in read if isinstance(key, ImportedKey)]
+        registered = iter(await self._batches.register([key.state for key in keys]))
+        return [
+            _refused(number, row, key) if isinstance(key, str) else _taken(number, row, key, next(registered))
+            for number, row, key in read
+        ]
+
+    def _read(self, row: dict[str, Any]) -> ImportedKey | str:
+        """Return the key of a row, or why it cannot be one."""
         try:
-            key = read_row(row, ignored=ignored)
-            key_id, outcome = await self._import(key)
+            return read_row(row, ignored=self._ignored)
         except RowError as error:
-            return Outcome(number, name, alias, "refused", "", str(error)), Decimal(0)
+            return str(error)
         except RecursionError:
-            return Outcome(number, name, alias, "refused", "", "it is nested too deep"), Decimal(0)
-        except ApiFailure as failure:
-            if failure.error.status >= _UNAVAILABLE:
-                raise
-            return Outcome(number, name, alias, "refused", "", failure.error.message), Decimal(0)
-        remarks = "; ".join(key.notes)
-        return Outcome(number, name, alias, outcome, key_id, remarks), key.spend if outcome == "imported" else Decimal(
-            0
-        )
+            return "it is nested too deep"
 
-    async def _import(self, key: ImportedKey) -> tuple[str, str]:
-        key_hash, alias = key.state["key_hash"], key.state["key_alias"]
-        async with reading(self._reads) as connection:
-            known = await find_key(connection, key_hash=key_hash)
-            is_taken = bool(alias) and bool(await find_standing_alias(connection, alias))
-        if known is not None or key_hash in self._seen:
-            return "" if known is None else known.key["key_id"], "exists"
-        if self._book is None:
-            if is_taken or f"alias {alias}" in self._seen:
-                raise RowError(f"the alias {alias!r} belongs to another key")
-            self._seen |= {key_hash, f"alias {alias}"} if alias else {key_hash}
-            return "", "imported"
-        actor, key_id = command_actor(), f"key_{uuid7().hex}"
-        desk = KeyDesk(self._reads, self._book, lambda _: False, lambda _: None)
-        await register(desk, actor, {**key.state, "key_id": key_id, "created_by": actor.key_id}, source="litellm")
-        return key_id, "imported"
+
+def _refused(number: int, row: dict[str, Any], reason: str) -> tuple[Outcome, Decimal]:
+    alias, name = str(row.get("key_alias") or "")[:60], str(row.get("key_name") or "")[:20]
+    return Outcome(number, name, alias, "refused", "", reason), Decimal(0)
+
+
+def _taken(number: int, row: dict[str, Any], key: ImportedKey, became: Registered) -> tuple[Outcome, Decimal]:
+    outcome, spend = _refused(number, row, became.refused)
+    if became.refused:
+        return outcome, spend
+    what = "imported" if became.is_new else "exists"
+    told = replace(outcome, outcome=what, key_id=became.key_id, remarks="; ".join(key.notes))
+    return told, key.spend if became.is_new else spend
 
 
 @asynccontextmanager
-async def _importer(url: str, *, dry_run: bool) -> AsyncGenerator[_Importer]:
+async def _importer(url: str, ignored: set[str], *, dry_run: bool) -> AsyncGenerator[_Importer]:
     await require_schema(url)
-    reads = engine(url, purpose="keys import", pool_size=3)
-    try:
-        if dry_run:
-            yield _Importer(reads, None)
-        else:
-            async with administering(url) as book:
-                yield _Importer(reads, book)
-    finally:
-        await reads.dispose()
+    async with AsyncExitStack() as stack:
+        book = None if dry_run else await stack.enter_async_context(administering(url))
+        if book is not None:
+            # The events of an import that was killed are known by the projection alone.
+            projector = Projector(url, names=["keys"])
+            stack.push_async_callback(projector.close)
+            await projector.catch_up()
+        batches = KeyBatches(url, book, command_actor(), source="litellm")
+        stack.callback(batches.close)
+        yield _Importer(batches, ignored)
+
+
+async def _batches(rows: AsyncIterable[dict[str, Any]]) -> AsyncGenerator[list[tuple[int, dict[str, Any]]]]:
+    """Give the rows with their numbers, from 1, `_BATCH_ROWS` at a time."""
+    batch: list[tuple[int, dict[str, Any]]] = []
+    number = 0
+    async for row in rows:
+        number += 1
+        batch.append((number, row))
+        if len(batch) == _BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def _line(outcome: Outcome) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from ledger.events import KEY_BLOCKED, KEY_ISSUED, KEY_REGENERATED, KEY_REVOKED,
 from ledger.reports.key_state import (
     SUBJECT_KIND,
     RecordedKey,
+    alias_turn,
     claimed_revision,
     find_key,
     find_standing_alias,
@@ -41,6 +42,8 @@ _HASH_CHARS: Final = 64
 _SETTLE_S: Final = 3.0
 #: Secrets that were replaced are remembered by their hash, so that they are refused by name; the oldest are dropped.
 FORMER_MAX: Final = 8
+
+CLAIMED: Final = "This key is being issued, or its issue failed half-way; issue another."
 
 #: type of event -> what it changes
 _CHANGES: Final = {
@@ -86,16 +89,13 @@ async def issue(desk: KeyDesk, actor: Caller, wish: KeyWish) -> IssuedKey:
     issued = IssuedKey(key, hash_of(key), f"key_{uuid7().hex}")
     made = {"created_at": rfc3339(datetime.now(UTC)), "created_by": actor.key_id}
     names = {"key_id": issued.key_id, "key_hash": issued.key_hash, "key_name": masked(key)}
-    await register(desk, actor, {**wish.state, **names, **made})
+    await _register(desk, actor, {**wish.state, **names, **made})
     return issued
 
 
-async def register(desk: KeyDesk, actor: Caller, state: dict[str, Any], **beside: Any) -> None:
-    """Record the first event of a key whose hash is known; `beside` are further facts of it. As `issue`."""
+async def _register(desk: KeyDesk, actor: Caller, state: dict[str, Any]) -> None:
     key_hash = state["key_hash"]
-    state = {**state, "revoked": False, "issued_hash": key_hash, "former": []}
-    _require_grantable(actor, state)
-    facts = _facts(actor, state, **beside)
+    facts = first_facts(actor, state)
     if desk.is_master(key_hash):
         raise bad_request("This key is the master key; issue another.", param="key")
     async with _alias_taken(desk, state["key_alias"]):
@@ -105,6 +105,17 @@ async def register(desk: KeyDesk, actor: Caller, state: dict[str, Any], **beside
             await _record(desk, key_hash, 1, KEY_ISSUED, facts)
         except ConflictError as error:
             raise conflict("This key was issued by somebody else at this moment.", "key") from error
+
+
+def first_facts(actor: Caller, state: Mapping[str, Any], **beside: Any) -> dict[str, Any]:
+    """Return the facts of a key's first event; `beside` are further ones.
+
+    Raises:
+        ApiFailure: 403 for more than the actor may, 400 for a state too large.
+    """
+    made = {**state, "revoked": False, "issued_hash": state["key_hash"], "former": []}
+    _require_grantable(actor, made)
+    return _facts(actor, made, **beside)
 
 
 @asynccontextmanager
@@ -117,11 +128,9 @@ async def _alias_taken(desk: KeyDesk, key_alias: str, key_id: str = "") -> Async
         yield
         return
     async with desk.alias_turn, reading(desk.reads) as connection:
-        await take_turns(connection, f"key_alias:{key_alias}")
+        await take_turns(connection, alias_turn(key_alias))
         if any(found.key["key_id"] != key_id for found in await find_standing_alias(connection, key_alias)):
-            raise conflict(
-                f"The alias {key_alias!r} belongs to another key; revoke that or choose another.", "key_alias"
-            )
+            raise conflict(alias_refusal(key_alias), "key_alias")
         yield
 
 
@@ -130,7 +139,7 @@ async def _refuse_known(connection: AsyncConnection, key_hash: str) -> None:
         raise conflict("This key exists already, or existed and was revoked; a key is issued once.", "key")
     if await claimed_revision(connection, key_hash):
         # Whether its event will still come is not known, and two events for one key would stop the projection.
-        raise conflict("This key is being issued, or its issue failed half-way; issue another.", "key")
+        raise conflict(CLAIMED, "key")
 
 
 async def find(desk: KeyDesk, name: str) -> RecordedKey:
@@ -314,6 +323,11 @@ def _new_secret() -> str:
 
 def _revoked(key_id: str) -> ApiFailure:
     return conflict(f"The key {key_id} is revoked, and stays so; issue another.", "key")
+
+
+def alias_refusal(key_alias: str) -> str:
+    """Say that an alias is taken."""
+    return f"The alias {key_alias!r} belongs to another key; revoke that or choose another."
 
 
 def conflict(message: str, param: str) -> ApiFailure:

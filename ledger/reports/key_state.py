@@ -60,6 +60,11 @@ async def claimed_revision(connection: AsyncConnection, key_hash: str) -> int:
     return int(await connection.scalar(found) or 0)
 
 
+def alias_turn(key_alias: str) -> str:
+    """Name the lock of an alias: whoever gives it to a key holds it until the key is in force."""
+    return f"key_alias:{key_alias}"
+
+
 async def take_turns(connection: AsyncConnection, name: str) -> None:
     """Wait until nobody else holds `name`, and hold it to the end of the transaction."""
     await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))

@@ -9,7 +9,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api.cli.administering import command_actor
+from api.cli import keys_import
+from api.cli.administering import administering, command_actor
+from api.litellm_keys import read_row
+from api.routes import key_batches
+from ledger.errors import FencedError, LedgerUnavailableError
+from ledger.postgres.connect import connect
 from tests.support.cli import keys
 from tests.support.routes import proxy_at
 
@@ -169,3 +174,101 @@ async def test_keys_import_of_something_else_says_so(database_url: str, tmp_path
     result = await keys("import", str(file), "--dry-run", url=database_url)
     assert result.exit_code == 1
     assert "is neither CSV with a header nor a JSON array" in result.stderr
+
+
+_EVENTS = """
+SELECT facts->'key'->>'key_hash' AS key_hash, facts->>'actor' AS actor, (facts->>'revision')::int AS revision
+FROM ledger.events WHERE type = 'key.issued'
+"""
+_CLAIMS = "SELECT id, revision FROM ledger.subjects WHERE kind = 'key'"
+
+
+async def _fetch(url: str, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(query, *arguments)]
+    finally:
+        await connection.close()
+
+
+def _many(path: Path, *rows: tuple[str, str]) -> Path:
+    """Write keys: a word that their hash is made of, and an alias; a word "bad" makes no hash."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ("token", "key_alias"))
+        writer.writeheader()
+        for word, alias in rows:
+            writer.writerow({"token": word if word == "bad" else _hash(word), "key_alias": alias})
+    return path
+
+
+def _hash(word: str) -> str:
+    return hashlib.sha256(word.encode()).hexdigest()
+
+
+async def test_keys_import_in_batches_gives_each_key_its_event_and_names_each_row_that_is_not_taken(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_import, "_BATCH_ROWS", 3)
+    opened: list[str] = []
+
+    async def counting(url: str, **settings: Any) -> asyncpg.Connection:
+        opened.append(url)
+        return await connect(url, **settings)
+
+    monkeypatch.setattr(key_batches, "connect", counting)
+    # Half of a rival's issue: its event may still come.
+    await _fetch(database_url, "INSERT INTO ledger.subjects (kind, id, revision) VALUES ('key', $1, 1)", _hash("rival"))
+    rows = [("a", "one"), ("bad", ""), ("a", "one"), ("b", "two"), ("rival", "free"), ("c", "two"), ("d", ""),
+            ("b", "three"), ("e", "one"), ("f", "free")]  # fmt: skip
+    file = str(_many(tmp_path / "keys.csv", *rows))
+    done = await keys("import", file, "--json", url=database_url)
+    became = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["row"] for each in became] == list(range(1, 11))
+    taken = [
+        "imported",
+        "refused",
+        "exists",
+        "imported",
+        "refused",
+        "refused",
+        "imported",
+        "exists",
+        "refused",
+        "imported",
+    ]
+    assert [each["outcome"] for each in became] == taken
+    assert [each["key_id"] for each in became if each["outcome"] == "exists"] == [
+        became[0]["key_id"],
+        became[3]["key_id"],
+    ]
+    assert "token is no SHA-256 in hex" in became[1]["remarks"]
+    assert "This key is being issued" in became[4]["remarks"]
+    assert "The alias 'two' belongs to another key" in became[5]["remarks"]
+    assert "The alias 'one' belongs to another key" in became[8]["remarks"]
+    assert len(opened) == 1
+    recorded = await _fetch(database_url, _EVENTS)
+    assert sorted(recorded) == sorted((_hash(word), ACTOR, 1) for word in "abdf")
+    assert sorted(await _fetch(database_url, _CLAIMS)) == sorted((_hash(word), 1) for word in [*"abdf", "rival"])
+    again = await keys("import", file, url=database_url)
+    assert "0 imported, 6 exists, 4 refused" in again.stderr
+    assert (await _fetch(database_url, _EVENTS), opened) == (recorded, [database_url] * 2)
+
+
+@pytest.mark.parametrize(("cause", "stand"), [(FencedError("taken over"), False), (TimeoutError(), True)])
+async def test_keys_import_that_breaks_off_leaves_claims_where_their_events_may_still_come(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, cause: Exception, stand: bool
+) -> None:
+    async def unavailable(*_arguments: object, **_keywords: object) -> None:
+        raise LedgerUnavailableError("2 events could not be made durable") from cause
+
+    async with administering(database_url) as book:
+        monkeypatch.setattr(book, "publish_first", unavailable)
+        batches = key_batches.KeyBatches(database_url, book, command_actor(), source="litellm")
+        keys_of_rows = [read_row({"token": _hash(word), "key_alias": word}).state for word in "ab"]
+        with pytest.raises(LedgerUnavailableError):
+            await batches.register(keys_of_rows)
+        assert len(await _fetch(database_url, _CLAIMS)) == (2 if stand else 0)
+        monkeypatch.undo()
+        if not stand:
+            assert all(each.is_new for each in await batches.register(keys_of_rows))
+        batches.close()
