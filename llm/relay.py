@@ -182,7 +182,7 @@ class StreamRelay:
         """Return a relay for a stream that comes compressed although none was asked for.
 
         It is relayed and recorded as it came, piece by piece; the blocks are only looked at. Where the request held
-        secrets that the answer may echo, its pieces are withheld from the book.
+        secrets that the answer may echo, and where a piece cannot be decoded, it is withheld from the book.
         """
         decoder = None
         with suppress(UnsupportedEncoding):  # then nothing can be seen of its end, and it counts as truncated
@@ -191,26 +191,29 @@ class StreamRelay:
         tail = b""
 
         async def relay(piece: bytes) -> None:
-            nonlocal tail
+            nonlocal decoder, tail
             decoded = b""
-            with suppress(EncodingError):
+            try:
                 decoded = b"" if decoder is None else decoder.feed(piece)
-                self._look(self._splitter.feed(decoded))
+            except EncodingError:
+                decoder = None  # what follows has no beginning
+            self._look(self._splitter.feed(decoded))
             seen = tail + decoded
             tail = seen[1 - len(self._key) :] if self._key else b""
             if not self.is_fenced:
-                await self._pass_on_coded(piece, coding, repeats_key=self._repeats_key(seen))
+                may_hold_secret = decoder is None or self._repeats_key(seen)
+                await self._pass_on_coded(piece, coding, may_hold_secret=may_hold_secret)
 
         return relay
 
-    async def _pass_on_coded(self, piece: bytes, coding: str, *, repeats_key: bool) -> None:
+    async def _pass_on_coded(self, piece: bytes, coding: str, *, may_hold_secret: bool) -> None:
         attempt, record = self._attempt, self._call.record
         if attempt.first_chunk_us is None:
             attempt.first_chunk_us = self._call.elapsed_us()
         facts = {"content_encoding": coding[:64]}
         try:
             is_echo = bool(self._call.received.get("masked")) or not self._call.is_billable
-            if record.keeps_bodies and (is_echo or repeats_key):
+            if record.keeps_bodies and (is_echo or may_hold_secret):
                 # An answer that is read again may echo what an earlier request held.
                 record.append(CHUNK_RECEIVED, {**facts, **withheld(piece)}, b"")
             else:

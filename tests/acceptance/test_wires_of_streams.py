@@ -182,17 +182,22 @@ async def test_stream_that_comes_compressed_is_relayed_and_recorded_as_it_came(
     assert (replay.body, replay.headers["content-encoding"]) == (answered.body, coding)
 
 
-async def test_stream_in_an_unknown_coding_is_passed_on_and_counted_as_truncated(
-    proxy: LocalProxy, upstream: Upstream
+@pytest.mark.parametrize("coding", ["lzma", "gzip"])
+async def test_stream_that_cannot_be_decoded_is_passed_on_withheld_and_counted_as_truncated(
+    proxy: LocalProxy, upstream: Upstream, coding: str
 ) -> None:
-    def unknown(received: Received, response_id: str) -> Answer:
-        whole = SCRIPTS["ok"](received, response_id)
-        return stream(b"\x01\x02" * 500, headers=(*whole.headers[:-1], ("content-encoding", "lzma")))
+    sent = b"\x01\x02" * 500
 
-    upstream.script(unknown)
+    def undecodable(received: Received, response_id: str) -> Answer:
+        whole = SCRIPTS["ok"](received, response_id)
+        return stream(sent, headers=(*whole.headers[:-1], ("content-encoding", coding)))
+
+    upstream.script(undecodable)
     answered = await proxy.client.send(request())
     story = await proxy.book.ended(answered.call_id)
-    assert answered.body == story.answer == b"\x01\x02" * 500
+    assert (answered.body, story.answer) == (sent, b"")
+    chunks = [event.facts for event in story.events if event.type == "chunk.received"]
+    assert sum(facts["withheld_bytes"] for facts in chunks) == len(sent)
     assert (story.end.type, story.cost["state"]) == ("call.truncated", "unknown")
 
 
