@@ -25,7 +25,6 @@ class Line:
         self.sent_bytes_max: int | None = None
         self.is_frozen_in_copy = False
         self.connections = 0
-        self.swallowed_bytes = 0
         self.frozen = asyncio.Event()
         self._server = (host, port)
         self._open: set[asyncio.StreamWriter] = set()
@@ -92,7 +91,6 @@ class Line:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 if self.is_deaf:
-                    self.swallowed_bytes += len(data)
                     continue
                 writer.write(data)
                 await writer.drain()
