@@ -66,9 +66,17 @@ def url(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with httpx.Client(base_url=proxy.url, headers=AUTHORIZED) as client:
             for more in ({}, {"stream": True, "user": "alice", "metadata": {"tags": ["a"]}}, {"model": "nope"}):
                 client.post("/v1/responses", json={"model": "gpt-4o", "input": "hello", **more})
+            # Reports know a call once it is folded, which no answer waits for.
+            while not _is_folded(client):
+                pass
         yield proxy.url
         assert "Traceback" not in proxy.log, proxy.log
     databases.drop(database_url)
+
+
+def _is_folded(client: httpx.Client) -> bool:
+    logs = client.get("/spend/logs?end_user=alice&status=completed").json()
+    return bool(logs) and client.get("/customer/info?end_user_id=alice").status_code == 200
 
 
 def _requests(path: str, method: str) -> SearchStrategy[schemathesis.Case[Any]]:

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.conftest import MakeProxy
 from tests.support.proxy import LocalProxy, configuration, deployment, read_until
 from tests.support.proxy_book import Story
-from tests.support.upstream import Upstream
+from tests.support.upstream import Upstream, refusal
 
 REQUEST: dict[str, Any] = {"model": "gpt-4o", "input": "hello", "stream": True}
 
@@ -92,11 +92,12 @@ async def test_drain_that_outlasts_its_timeout_is_cut_and_estimated(make_proxy: 
 
 async def test_client_that_leaves_before_a_retry_has_none_made(make_proxy: MakeProxy, upstream: Upstream) -> None:
     proxy = await start(make_proxy, upstream)
-    upstream.script("error_503")
+    # A pause that is long enough to leave in, and that the proxy still makes by itself.
+    upstream.script(refusal(503, "Later.", kind="server_error", headers=(("retry-after", "3"),)))
     asked = asyncio.create_task(proxy.client.send(REQUEST | {"stream": False}))
     await upstream.arrived(1)
     call_id = await proxy.book.last_call()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while "cost.recorded" not in (await proxy.book.story(call_id)).types:  # noqa: ASYNC110 - in a database
             await asyncio.sleep(0.01)
     asked.cancel()

@@ -12,6 +12,7 @@ import uuid_utils.compat
 
 from api.cli import ledger_status
 from ledger import events
+from ledger.journal import journals as journals_module
 from ledger.journal.identity import writer_identity
 from ledger.postgres.migrate import head
 from ledger.postgres.url import parse
@@ -65,6 +66,8 @@ async def test_migrate_makes_the_book_and_does_nothing_the_second_time(empty_dat
 async def test_status_watches_hearts_and_counts_open_calls(
     database_url: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Several beats fall between the two looks, so that one that is late changes nothing.
+    monkeypatch.setattr(journals_module, "HEARTBEAT_S", 0.5)
     monkeypatch.setattr(ledger_status, "LOOK_AGAIN_S", 2.5)
     await connection.execute("SELECT ledger.open_journal($1::jsonb, NULL, NULL)", json.dumps({"host": "elsewhere"}))
     dead = {**writer_identity("0"), "started": "1"}

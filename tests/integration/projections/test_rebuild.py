@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from ledger.projections import rebuild as rebuild_module
 from ledger.projections.catalogue import ALL
 from ledger.projections.compare import compare
+from ledger.projections.definition import Projection
 from ledger.projections.projector import Projector
 from ledger.projections.rebuild import SCHEMA, RebuildError, rebuild
 from ledger.projections.spend import SPEND
@@ -205,8 +207,22 @@ async def test_rebuild_that_would_lose_money_is_refused(
     assert await projected.spend(connection) == before
 
 
-async def test_second_rebuild_at_the_same_time_is_refused(database_url: str) -> None:
-    both = [rebuild(database_url, ["calls"]), rebuild(database_url, ["spend"])]
-    refused = [result for result in await asyncio.gather(*both, return_exceptions=True) if result is not None]
-    assert [type(result) for result in refused] == [RebuildError]
-    assert "Another rebuild" in str(refused[0])
+async def test_second_rebuild_at_the_same_time_is_refused(
+    database_url: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, go_on = asyncio.Event(), asyncio.Event()
+    put_in_place = rebuild_module._put_in_place
+
+    async def pause(main: asyncpg.Connection, projection: Projection) -> None:
+        loaded.set()
+        await go_on.wait()
+        await put_in_place(main, projection)
+
+    monkeypatch.setattr(rebuild_module, "_put_in_place", pause)
+    first = asyncio.create_task(rebuild(database_url, ["calls"]))
+    await loaded.wait()
+    with pytest.raises(RebuildError, match="Another rebuild"):
+        await rebuild(database_url, ["spend"])
+    go_on.set()
+    await first
+    assert await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA) is None

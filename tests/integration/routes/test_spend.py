@@ -182,7 +182,7 @@ async def test_spend_parameter_misspelt_is_answered_with_what_is_accepted(proxy:
 
 async def test_spend_report_too_slow_for_its_timeout_is_a_503(proxy: Proxy) -> None:
     await proxy.context.reads.dispose()
-    proxy.context.reads = engine(proxy.book.url, purpose="slow", statement_timeout="1ms", pool_size=1)
+    proxy.context.reads = engine(proxy.book.url, purpose="slow", statement_timeout="200ms", pool_size=1)
     connection = await asyncpg.connect(proxy.book.url)
     transaction = connection.transaction()
     await transaction.start()
