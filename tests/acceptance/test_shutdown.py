@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from tests.support.proxy_process import Proxy
 from tests.support.upstream import Upstream
 
 REQUEST: dict[str, Any] = {"model": "gpt-4o", "input": "hello", "stream": True}
+#: Whoever waits this out has not ended by the time `Proxy.wait` gives up.
+LONG_S = 300.0
 _OPEN = "SELECT count(*) AS n FROM ledger.journals WHERE sealed_at IS NULL"
 
 
@@ -44,11 +45,9 @@ async def no_longer_listening(proxy: Proxy) -> None:
 async def test_sigterm_without_calls_seals_the_journals_and_exits_with_0(
     upstream: Upstream, database_url: str, tmp_path: Path, num_workers: int
 ) -> None:
-    with Proxy(config(upstream, 5), database_url, tmp_path, num_workers=num_workers) as proxy:
-        began_s = time.monotonic()
+    with Proxy(config(upstream, LONG_S), database_url, tmp_path, num_workers=num_workers) as proxy:
         proxy.terminate()
         assert await exit_status(proxy) == 0
-        assert time.monotonic() - began_s < 5
         async with proxy.book() as book:
             assert (await book.fetch(_OPEN))[0]["n"] == 0
         assert "Traceback" not in proxy.log
@@ -57,7 +56,7 @@ async def test_sigterm_without_calls_seals_the_journals_and_exits_with_0(
 async def test_sigterm_lets_a_stream_and_a_plain_call_end_within_the_grace_period(
     upstream: Upstream, database_url: str, tmp_path: Path
 ) -> None:
-    with Proxy(config(upstream, 10), database_url, tmp_path) as proxy:
+    with Proxy(config(upstream, 20), database_url, tmp_path) as proxy:
         async with proxy.client() as client:
             plain = asyncio.create_task(
                 client.send(REQUEST | {"stream": False, "metadata": {"script": "gated", "gate": "end"}})
@@ -89,12 +88,10 @@ async def test_sigterm_ends_what_outlasts_the_grace_period_and_books_an_estimate
             async with client.open(REQUEST | {"metadata": {"script": "stalled_stream"}}) as response:
                 begun = await read_until(response, b"output_text.delta")
                 await upstream.arrived(2)
-                began_s = time.monotonic()
                 proxy.terminate()
                 answered = await read(response)
             whole = await plain
         assert await exit_status(proxy) == 0
-        assert time.monotonic() - began_s < 5
         assert answered.is_complete
         assert b"event: error\n" in answered.body
         assert b'"code":"shutting_down"' in answered.body

@@ -74,6 +74,10 @@ def proxy(server_dir: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str
     start(server_dir).release()
 
 
+#: Far beyond the 0.1 to 0.3 s that it takes, for a machine and a disk that are busy; below each bound of the product.
+PROMPT_S = 15.0
+
+
 def test_start_twice_in_a_row_keeps_data_password_and_port(server_dir: Path) -> None:
     with start(server_dir) as server:
         url = server.url
@@ -83,7 +87,7 @@ def test_start_twice_in_a_row_keeps_data_password_and_port(server_dir: Path) -> 
     assert not is_held(Layout(server_dir / "postgres").watcher_lock)
     began = time.monotonic()
     with start(server_dir) as server:
-        assert time.monotonic() - began < 3.0  # 0.1 s on a machine with nothing else to do
+        assert time.monotonic() - began < PROMPT_S
         assert server.url == url
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
@@ -177,7 +181,7 @@ def test_killed_postmaster_is_back_on_its_port_within_seconds(server_dir: Path) 
             os.kill(pid, signal.SIGKILL)
             killed_at = time.monotonic()
             eventually(lambda: can_query(server.url))
-            assert time.monotonic() - killed_at < 5.0  # 0.3 s on a machine with nothing else to do
+            assert time.monotonic() - killed_at < PROMPT_S
         with psycopg.connect(server.url) as connection:
             assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
 

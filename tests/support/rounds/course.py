@@ -25,7 +25,7 @@ from tests.support.rounds.stories import Violation
 CLIENTS = 14
 #: Promise 4: an interrupted call is closed this long after the kill; and what two busy cores may add to that.
 CLOSED_S = LEASE_S + 2.0
-SLACK_S = 1.0
+SLACK_S = 3.0
 SPEND_S = 15.0
 _OPEN = """
 SELECT count(*) FROM ledger.journals AS j
