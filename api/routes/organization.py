@@ -31,6 +31,7 @@ from api.routes.organization_shapes import CompletionsPage, CostsPage
 from api.routes.parameters import Given
 from api.routes.paths import read_by_get
 from api.routes.reading import reporting
+from api.routes.spend_query import FLAGS
 from ledger.reports.buckets import (
     Only,
     Span,
@@ -129,10 +130,12 @@ async def _spelt(asked: Asked, found: list[Any], result: Callable[[Asked, Any], 
 def _require_kept(asked: Asked, given: Given) -> None:
     """Refuse what line items are not kept by: OpenAI answers 400 to combinations that it cannot serve as well."""
     given_names = [name for name in ("end_user_ids", "tags") if given.texts(name)]
+    given_names += [each.name for each in FLAGS if given.flag(each.name)]
     wrong = ["group_by=end_user_id"] if "end_user_id" in asked.group_by else given_names
     if wrong:
         raise bad_request(
-            f"Line items are not kept by end user or tag: leave out {wrong[0]}, or line_item and line_items.",
+            "Line items are not kept by end user, tag or how a call ended: "
+            f"leave out {wrong[0]}, or line_item and line_items.",
             param=wrong[0].partition("=")[0],
         )
 

@@ -18,6 +18,7 @@ from api.auth import Caller
 from api.errors import bad_request
 from api.routes.key_changes import names_of
 from api.routes.parameters import Given, Parameter, Parameters
+from api.routes.spend_query import FLAGS
 from ledger.reports.buckets import DAY_S, HOUR_S, MINUTE_S, Dimension, Only, Span
 from ledger.reports.keys import key_id_of
 
@@ -72,6 +73,7 @@ USAGE: Final = Parameters(
     Parameter("batch", "true: calls of the Batch API, of which there are none here; false: all others."),
     _END_USERS,
     _TAGS,
+    *FLAGS,
     _names("group_by", f"Any of {', '.join(USAGE_GROUPS)}."),
 )
 COSTS: Final = Parameters(
@@ -86,6 +88,7 @@ COSTS: Final = Parameters(
     _names("line_items", "Only these line items, for example 'gpt-5, output_tokens'.", has_commas=False),
     _END_USERS,
     _TAGS,
+    *FLAGS,
     _names("group_by", f"Any of {', '.join(COST_GROUPS)}."),
 )
 
@@ -162,7 +165,7 @@ async def read_only(connection: AsyncConnection, given: Given, who: Caller) -> O
         "model": given.texts("models"),
         "end_user": given.texts("end_user_ids"),
     }
-    return Only(names, given.texts("tags"), who.scope)
+    return Only(names, given.texts("tags"), who.scope, **{each.name: given.flag(each.name) for each in FLAGS})
 
 
 async def _key_id(connection: AsyncConnection, name: str) -> str:

@@ -5,16 +5,17 @@ up the same costs. What the dimensions are called over there is for `api/routes/
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import ARRAY, ColumnElement, FromClause, Text, and_, cast, func, or_, select
+from sqlalchemy import ARRAY, Boolean, ColumnElement, FromClause, Text, and_, cast, func, literal_column, or_, select
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ledger.reports.spend import LOG, Flags
 from ledger.reports.sums import Book, Question, groups_of
 from ledger.reports.tables import CALLS, LINE_ITEMS, TOKENS
 
@@ -36,6 +37,10 @@ _SPEND: Final = Book(
 )
 
 
+#: The same out of the log, where it is asked how calls ended.
+_LOG: Final = replace(LOG, sums={name: LOG.sums[name] for name in _SPEND.sums})
+
+
 class TooManyGroupsError(Exception):
     """One bucket has more groups than an answer may hold."""
 
@@ -50,7 +55,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Only:
+class Only(Flags):
     """Which calls count: those with one of the names in each dimension that names any; "" asks for having none.
 
     `scope` is the one key that may be read about; None: all. `tags`: calls with one of them at least.
@@ -120,6 +125,8 @@ async def sums_by_bucket(
         return await _from_spend(connection, span, group_by, only, groups_max)
     table, bucket, sums = _minutes()
     conditions = [*_within(CALLS.c.received_at, _moment(span.start), _moment(span.end)), *_conditions(table, only)]
+    if only.flags:
+        conditions.append(literal_column(only.flags, Boolean))
     rows = await _read(connection, (table, bucket, sums), group_by, conditions, groups_max)
     width = 1 + len(group_by)
     found = [
@@ -132,7 +139,7 @@ async def sums_by_bucket(
 async def _from_spend(
     connection: AsyncConnection, span: Span, group_by: Sequence[Dimension], only: Only, groups_max: int
 ) -> tuple[list[Sums], int]:
-    """Hours and days: rollups where they are current, else the rows."""
+    """Hours and days: rollups where they are current, else the rows; the log where it is asked how calls ended."""
     filters: dict[str, tuple[str, ...]] = {name: values for name, values in only.names.items() if values}
     if only.tags:
         filters["tag"] = only.tags
@@ -141,7 +148,8 @@ async def _from_spend(
         filters["key_id"] = (only.scope,) if only.scope in keys else ()
     interval = "day" if span.width_s == DAY_S else "hour"
     question = Question(_moment(span.start), _moment(span.end), tuple(group_by), interval, filters)
-    answers = await groups_of(connection, _SPEND, question, limit=groups_max + 1)
+    book = replace(_LOG, where=only.flags) if only.flags else _SPEND
+    answers = await groups_of(connection, book, question, limit=groups_max + 1)
     found = [
         Sums(
             _unix_s(answer.bucket),
@@ -172,7 +180,7 @@ async def line_items_by_bucket(
         TooManyGroupsError: the first bucket has more groups than `groups_max`.
     """
     kept = {"team", "user_id", "key_id", "model"}
-    if span.width_s != DAY_S or only.tags or only.dimensions - kept:
+    if span.width_s != DAY_S or only.tags or only.flags or only.dimensions - kept:
         raise ValueError(
             f"Line items are kept by day, {', '.join(sorted(kept))}: got {only} in buckets of {span.width_s} s"
         )

@@ -41,7 +41,7 @@ _BOOK = Book(
 
 
 #: The same sums out of the log, which knows how each call ended: slower, and not rolled up.
-_LOG = Book(
+LOG = Book(
     prefix="",
     table="calls",
     at="received_at",
@@ -64,12 +64,29 @@ _FLAGS = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What is asked of each call beside its dimensions.
+
+    `interrupted`: truncated, abandoned, cancelled or hung up on; `unpriced`: a cost is not known; `estimated`: USD are
+    estimated.
+    """
+
+    interrupted: bool = False
+    unpriced: bool = False
+    estimated: bool = False
+
+    @property
+    def flags(self) -> str:
+        """The SQL of it, for rows of the log; "" for nothing."""
+        return " AND ".join(sql for name, sql in _FLAGS.items() if getattr(self, name))
+
+
 @dataclass(frozen=True, slots=True)
-class SpendFilters:
+class SpendFilters(Flags):
     """Which calls count: those with one of the names in each dimension; None: all.
 
-    An empty name asks for the calls that have none; an empty tuple asks for nothing. `interrupted`: truncated,
-    abandoned, cancelled or hung up on; `unpriced`: a cost is not known; `estimated`: USD are estimated.
+    An empty name asks for the calls that have none; an empty tuple asks for nothing.
     """
 
     key_id: Names | None = None
@@ -81,14 +98,6 @@ class SpendFilters:
     deployment: Names | None = None
     tier: Names | None = None
     tag: Names | None = None
-    interrupted: bool = False
-    unpriced: bool = False
-    estimated: bool = False
-
-    @property
-    def flags(self) -> str:
-        """The SQL of what is asked of each call beside its dimensions; "" for nothing."""
-        return " AND ".join(sql for name, sql in _FLAGS.items() if getattr(self, name))
 
     def of(self, scope: str | None) -> dict[str, Names]:
         """Return the filters by column, narrowed to the key `scope`."""
@@ -185,7 +194,7 @@ async def spend_report(
         raise ValueError(f"A report has from 1 to {GROUPS_MAX} groups: got {groups_max}.")
     filters = filters or SpendFilters()
     question = question_of(start, end, group_by, interval, filters, scope)
-    book = replace(_LOG, where=filters.flags) if filters.flags else _BOOK
+    book = replace(LOG, where=filters.flags) if filters.flags else _BOOK
     total, rows = await total_and_groups(connection, book, question, limit=groups_max + 1)
     return SpendReport(
         start=question.start,

@@ -91,6 +91,8 @@ async def test_organization_parameter_that_is_wrong_is_refused_by_name(proxy: Pr
         (COSTS, {**start, "group_by": "line_item,end_user_id"}, "group_by"),
         (COSTS, {**start, "group_by": "line_item", "end_user_ids": "eve"}, "end_user_ids"),
         (COSTS, {**start, "line_items": "gpt-5, output_tokens", "tags": "a"}, "tags"),
+        (COSTS, {**start, "group_by": "line_item", "unpriced": "true"}, "unpriced"),
+        (COSTS, {**start, "interrupted": "maybe"}, "interrupted"),
         (USAGE, {**start, "batch": "maybe"}, "batch"),
         (USAGE, {**start, "project_id": "red"}, "project_id"),
         (USAGE, {**start, "user_ids": ",".join(map(str, range(101)))}, "user_ids"),
@@ -197,6 +199,12 @@ async def test_usage_groups_and_widths_add_up_to_the_same(proxy: Proxy) -> None:
         ({"end_user_ids": "bob"}, 1),
         ({"tags": "b"}, 2),
         ({"tags": "a", "models": "gpt-5-mini"}, 0),
+        ({"unpriced": "true"}, 1),
+        ({"estimated": "true"}, 1),
+        ({"estimated": "true", "end_user_ids": "bob"}, 0),
+        ({"unpriced": "true", "estimated": "true"}, 0),
+        ({"interrupted": "true"}, 0),
+        ({"interrupted": "false", "tags": "b"}, 2),
     ]
     for query, count in filters:
         for width in ("1d", "1h", "1m"):
@@ -247,6 +255,7 @@ async def test_costs_by_line_item_name_model_and_meter(proxy: Proxy) -> None:
     assert found["gpt-5, unknown"]["quantity"] is None
     item = found["gpt-5-mini, input_tokens"]
     assert (item["amount"]["value"], item["quantity"], item["quantity_unit"]) == (Decimal("0.3"), 11, "tokens")
+    assert spent(await results(proxy, COSTS, estimated="true")) == Decimal("0.3")
     only = await results(proxy, COSTS, **{"line_items[]": "gpt-5-mini, input_tokens", "group_by": "line_item"})
     assert only == [item]
     assert spent(await results(proxy, COSTS, line_items="gpt-5-mini, input_tokens")) == Decimal("0.3")
