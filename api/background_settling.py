@@ -51,17 +51,19 @@ _NOT_FOUND: Final = 404
 _OK: Final = 200
 
 _ELECT: Final = "SELECT pg_try_advisory_lock(hashtextextended('responses-ledger settle background', 0))"
+#: The first conditions are those of the index `calls_unsettled`: a call that was priced or has usage is not in it. Each
+#: of the few that are is looked up in its own journal, one by one, so that no plan reads the events of everybody.
 _FIND: Final = """
-SELECT c.response_id, c.deployment, c.bodies_stored,
-    extract(epoch FROM clock_timestamp() - c.received_at)::float8 AS age_s
+SELECT c.response_id, c.deployment, c.bodies_stored, extract(epoch FROM now() - c.received_at)::float8 AS age_s
 FROM ledger.calls AS c
-WHERE c.received_at > clock_timestamp() - $1::interval AND c.unknown > 0 AND c.response_id IS NOT NULL
-  AND c.method = 'POST' AND c.path = '/responses'
-  AND EXISTS (
-      SELECT FROM ledger.events AS e
-      WHERE e.call_id = c.call_id AND e.type = 'call.completed'
-        AND e.facts->>'response_status' IN ('queued', 'in_progress')
-  )
+CROSS JOIN LATERAL (
+    SELECT FROM ledger.events AS e
+    WHERE e.journal_id = c.journal_id AND e.call_id = c.call_id AND e.type = 'call.completed'
+      AND e.facts->>'response_status' IN ('queued', 'in_progress')
+    LIMIT 1
+) AS accepted
+WHERE c.status = 'completed' AND c.method = 'POST' AND c.unknown > 0 AND c.input_tokens IS NULL
+  AND c.response_id IS NOT NULL AND c.received_at > now() - $1::interval AND c.path = '/responses'
 ORDER BY c.received_at LIMIT $2
 """
 _STILL: Final = """

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api import background_settling
 from ledger.postgres.connect import engine
 from ledger.projections import fold as fold_module
 from ledger.projections import projector as projector_module
@@ -131,6 +132,27 @@ async def test_log_page_reads_by_the_index_made_for_it(
     await connection.execute("ANALYZE ledger.calls")
     plan = await _log_plan(database_url, filters, scope)
     assert f"using {index} " in plan, plan
+
+
+async def test_unsettled_responses_are_found_by_their_own_index_and_their_own_journals(
+    connection: asyncpg.Connection,
+) -> None:
+    """Neither the calls of a large book are read for it, nor those whose price is unknown, nor the events of all."""
+    await connection.execute("""
+        INSERT INTO ledger.calls (call_id, journal_id, received_at, finished_at, method, path, status, response_id,
+            input_tokens, unknown)
+        SELECT gen_random_uuid(), gen_random_uuid(), now() - n * interval '1 s', now(), 'POST', '/responses',
+            'completed', 'resp-' || n, CASE WHEN n % 500 > 0 THEN 10 END,
+            CASE WHEN n % 3 = 0 OR n % 500 = 0 THEN 1 ELSE 0 END
+        FROM generate_series(1, 20000) AS n
+    """)
+    await connection.execute("ANALYZE ledger.calls")
+    plan = await _plan(connection, background_settling._FIND, background_settling._AGE_MAX, 10_000)
+    assert "Index Scan using calls_unsettled on calls c" in plan, plan
+    assert "Index Cond: (received_at >" in plan, plan
+    # The other days are empty here: these the planner reads as it likes.
+    assert re.search(r"Index Scan using events_\d{8}_call_id_version_idx on events_\d{8}", plan), plan
+    assert "Seq Scan on calls" not in plan, plan
 
 
 async def test_unfolded_book_without_statistics_is_folded_by_index(database_url: str) -> None:
