@@ -66,7 +66,9 @@ def _read(options: DatabaseOptions) -> PriceBook:
 @click.argument("text", required=False)
 @click.option("--tier", help="Only this tier.")
 @click.option("--at", callback=_moment, help="As of a UTC day or moment; else now.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, one list; `llm prices import` reads it.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="As JSON, one list without deployments' own; `llm prices import` reads it."
+)
 @database_options
 def list_prices(
     options: DatabaseOptions, text: str | None, tier: str | None, at: datetime | None, *, as_json: bool
@@ -79,6 +81,8 @@ def list_prices(
         if book.is_in_force(price, at)
         and (text is None or text.lower() in price.model.lower())
         and (tier is None or price.tier == canonical_tier(tier))
+        # What the config says of one deployment must not come back by an import as a price for everybody.
+        and not (as_json and price.deployment)
     ]
     if as_json:
         click.echo(json.dumps([_as_wish(price) for price in chosen], indent=2))
@@ -134,30 +138,36 @@ def set_price(
 
 def _publish(options: DatabaseOptions, wishes: Iterable[PriceWish]) -> None:
     with command_database(options) as database, told_refusals():
-        for price in asyncio.run(_published(database.url, list(wishes))):
+        asyncio.run(_published(database.url, list(wishes)))
+
+
+async def _published(url: str, wishes: list[PriceWish]) -> None:
+    actor = command_actor().key_id
+    prices = _overrides(await _book(url), wishes, actor)
+    async with administering(url) as administration:
+        for price in prices:
+            await publish(administration, price, actor)
             click.echo(f"{price.model} ({price.tier}) from {price.valid_from:%Y-%m-%d %H:%M:%S} UTC: {price.price_id}")
 
 
-async def _published(url: str, wishes: list[PriceWish]) -> list[Price]:
-    book, actor = await _book(url), command_actor().key_id
-    published: list[Price] = []
-    async with administering(url) as administration:
-        for wish in wishes:
-            try:
-                price = override_price(
-                    book,
-                    wish.model,
-                    wish.tier,
-                    wish.rates,
-                    valid_from=wish.valid_from or datetime.now(UTC),
-                    valid_to=wish.valid_to,
-                    source=f"set by {actor}",
-                )
-            except PriceError as error:
-                raise click.ClickException(str(error)) from error
-            await publish(administration, price, actor)
-            published.append(price)
-    return published
+def _overrides(book: PriceBook, wishes: Iterable[PriceWish], actor: str) -> list[Price]:
+    """Make all prices before the first is published: a mistake in the last one must not leave half a file in force."""
+    now = datetime.now(UTC)
+    try:
+        return [
+            override_price(
+                book,
+                wish.model,
+                wish.tier,
+                wish.rates,
+                valid_from=wish.valid_from or now,
+                valid_to=wish.valid_to,
+                source=f"set by {actor}",
+            )
+            for wish in wishes
+        ]
+    except PriceError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @click.command()
@@ -219,10 +229,16 @@ def _seed() -> PriceFile:
 @database_options
 def import_prices(options: DatabaseOptions, file: Path, *, dry_run: bool) -> None:
     """Set every price of FILE that differs: a JSON or YAML list as `list --json` prints it, or LiteLLM's price map."""
-    told = [each for each in _told(_read(options), _wishes(file)) if each.wish is not None]
+    book, wished = _read(options), _wishes(file)
+    told = [each for each in _told(book, wished) if each.wish is not None]
     print_differences(told, with_absent=False)
-    if not dry_run and told:
-        _publish(options, [each.wish for each in told if each.wish is not None])
+    if wished.skipped and not wished.is_map:
+        raise click.ClickException(f"{file}: entries that cannot be used: {len(wished.skipped)}; nothing was set")
+    wishes = [each.wish for each in told if each.wish is not None]
+    if dry_run:
+        _overrides(book, wishes, command_actor().key_id)
+    elif wishes:
+        _publish(options, wishes)
 
 
 @click.command()

@@ -42,10 +42,14 @@ class PriceWish(NamedTuple):
 
 
 class PriceFile(NamedTuple):
-    """What a file wishes, and for each entry that cannot be used (its name, why)."""
+    """What a file wishes, and for each entry that cannot be used (its name, why).
+
+    `is_map`: it is LiteLLM's price map, whose entries are not ours to mend.
+    """
 
     wishes: tuple[PriceWish, ...]
     skipped: tuple[tuple[str, str], ...]
+    is_map: bool = False
 
 
 def read_wish(value: Mapping[str, Any]) -> PriceWish:
@@ -107,17 +111,21 @@ def _parse(data: bytes) -> Any:
 
 
 def _own(values: list[Any]) -> PriceFile:
-    wishes: list[PriceWish] = []
+    wishes: dict[tuple[str, str, datetime | None], PriceWish] = {}
     skipped: list[tuple[str, str]] = []
     for number, value in enumerate(values, 1):
         if not isinstance(value, Mapping):
             skipped.append((f"entry {number}", "expected an object"))
             continue
         try:
-            wishes.append(read_wish(cast("Mapping[str, Any]", value)))
+            wish = read_wish(cast("Mapping[str, Any]", value))
         except PriceError as error:
             skipped.append((f"entry {number}", str(error)))
-    return PriceFile(tuple(wishes), tuple(skipped))
+            continue
+        if wishes.setdefault((wish.model, wish.tier, wish.valid_from), wish) is not wish:
+            reason = f"another entry sets {wish.model!r} ({wish.tier}) from the same moment; keep one"
+            skipped.append((f"entry {number}", reason))
+    return PriceFile(tuple(wishes.values()), tuple(skipped))
 
 
 def _map(entries: Mapping[str, Any]) -> PriceFile:
@@ -133,7 +141,7 @@ def _map(entries: Mapping[str, Any]) -> PriceFile:
             skipped.append((model, str(error)))
     if not wishes and not skipped:
         raise PriceError("no price of OpenAI's is in it: expected entries with litellm_provider openai, or a list")
-    return PriceFile(tuple(wishes), tuple(skipped))
+    return PriceFile(tuple(wishes), tuple(skipped), is_map=True)
 
 
 def _of_entry(model: str, entry: Mapping[str, Any]) -> Iterator[PriceWish]:

@@ -14,6 +14,7 @@ from ledger.money.answer import charge_answer
 from ledger.money.request import NO_REQUEST
 from ledger.postgres.connect import connect
 from ledger.projections.projector import Projector
+from llm.deployment import Deployment
 from tests.support.cli import prices
 from tests.support.journal import RECEIVED, journals_at
 
@@ -54,6 +55,36 @@ async def test_prices_set_by_a_command_are_listed_shown_compared_and_withdrawn(
     ended = await prices("withdraw", price_id, url=database_url)
     assert ended.exit_code == 0, ended.output
     assert (await prices("diff", "--seed", url=database_url)).output.strip() == "0 new, 0 changed, 0 absent"
+
+
+async def test_prices_import_of_a_list_with_a_mistake_sets_nothing_of_it(database_url: str, tmp_path: Path) -> None:
+    async with journals_at(database_url) as journals:
+        await (await _seeded(database_url, journals)).close()
+    file = tmp_path / "prices.json"
+    good = {"model": "gpt-4.1", "rates": {"output": "0.0000081"}}
+    for mistake, said in (
+        ({"model": "gpt-4o", "rates": {"output": "0.0000000000001"}}, "more than 12 decimals"),
+        ({"model": "gpt-4o", "rates": {"output": "much"}}, "skipped entry 2: rates.output"),
+    ):
+        file.write_text(json.dumps([good, mistake]))
+        for options in ((), ("--dry-run",)):
+            refused = await prices("import", str(file), *options, url=database_url)
+            assert (refused.exit_code, said in refused.output) == (1, True), refused.output
+    assert (await prices("diff", "--seed", url=database_url)).output.strip() == "0 new, 0 changed, 0 absent"
+
+
+async def test_prices_of_a_deployment_are_listed_and_not_exported(database_url: str, tmp_path: Path) -> None:
+    texts = {"input_cost_per_token": "0.000009", "output_cost_per_token": "0.00009"}
+    own = Deployment("mine", "gpt-4o", "gpt-4o", "", "", mock_response="hello", prices=texts)
+    async with journals_at(database_url) as journals:
+        projector = Projector(database_url)
+        await load_prices(database_url, journals, projector, (own,))
+        await projector.close()
+    assert "deployment mine" in (await prices("list", "gpt-4o", url=database_url)).output
+    file = tmp_path / "prices.json"
+    file.write_text((await prices("list", "gpt-4o", "--json", url=database_url)).stdout)
+    imported = await prices("import", str(file), url=database_url)
+    assert (imported.exit_code, imported.output.strip()) == (0, "0 new, 0 changed")
 
 
 async def test_prices_settle_books_what_lacked_a_price_once(database_url: str) -> None:

@@ -21,13 +21,14 @@ OWN = """
 
 
 def test_price_file_of_ours_is_read_from_its_texts() -> None:
-    wishes, skipped = read_price_file(OWN.encode())
+    wishes, skipped, is_map = read_price_file(OWN.encode())
     (wish,) = wishes
     assert (wish.model, wish.tier) == ("gpt-9", "priority")
     assert wish.rates["input_uncached"] == (Rate(0, Decimal("2.5e-06")),)
     assert wish.rates["output"] == (Rate(0, Decimal("0.00001")), Rate(272000, Decimal("0.00002")))
     assert str(wish.valid_from) == "2026-01-01 00:00:00+00:00"
     assert skipped == (("entry 2", "rates: expected at least one unit price"),)
+    assert not is_map
 
 
 def test_price_map_of_litellm_gives_tiers_thresholds_and_lifetimes_exactly() -> None:
@@ -38,12 +39,13 @@ def test_price_map_of_litellm_gives_tiers_thresholds_and_lifetimes_exactly() -> 
         "input_cost_per_token_batches": 1}"""
     other = '{"litellm_provider": "azure", "mode": "chat", "input_cost_per_token": 1}'
     half = '{"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1}'
-    wishes, skipped = read_price_file(f'{{"gpt-9": {entry}, "azure/x": {other}, "half": {half}}}'.encode())
+    wishes, skipped, is_map = read_price_file(f'{{"gpt-9": {entry}, "azure/x": {other}, "half": {half}}}'.encode())
     by_tier = {wish.tier: wish.rates for wish in wishes}
     assert set(by_tier) == {"default", "flex"}
     assert by_tier["default"]["input_uncached"] == (Rate(0, Decimal("1e-05")), Rate(272000, Decimal("2e-05")))
     assert str(by_tier["flex"]["input_cache_write_12h"][0].unit_price_usd) == "0.1234567890123456789"
     assert skipped == (("half", "tier default: it has no price for both input and output"),)
+    assert is_map
 
 
 @pytest.mark.parametrize("data", [b"", b"1", b"[", b"\xff", b"{}", b'{"a": 1}', b"a: &a [*a]", b"[" * 20_000])
@@ -78,3 +80,12 @@ def test_wish_that_cannot_be_meant_is_refused(wish: dict[str, Any], told: str) -
 def test_wish_takes_litellms_names_and_exact_json_numbers() -> None:
     body = json.loads('{"model": "m", "input_cost_per_token": 2.5e-06}', parse_float=Decimal)
     assert read_wish(body).rates == {"input_uncached": (Rate(0, Decimal("2.5e-06")),)}
+
+
+def test_file_that_says_two_things_of_one_model_says_which_entry_is_too_many() -> None:
+    twice = '[{"model": "m", "rates": {"output": "1"}}, {"model": "m", "tier": "default", "rates": {"output": "2"}}]'
+    wishes, skipped, _is_map = read_price_file(twice.encode())
+    assert len(wishes) == 1
+    assert skipped == (("entry 2", "another entry sets 'm' (default) from the same moment; keep one"),)
+    later = twice.replace('"tier": "default"', '"valid_from": "2027-01-01"')
+    assert len(read_price_file(later.encode()).wishes) == 2
