@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -16,6 +17,7 @@ from api.book import Book
 from api.errors import ApiFailure
 from api.routes.reading import snapshot
 from ledger.errors import LedgerUnavailableError
+from ledger.postgres.connect import CONNECTION_LOST
 from ledger.projections.projector import ProjectionLagError, ProjectionStoppedError
 from ledger.reports.events import Answer, Place, Reception, answer, request_of
 from ledger.reports.pages import page_of_answer
@@ -89,7 +91,14 @@ class AskedResponse:
                 whose = {stored.source: Reception(owner, has_bodies=True)}
                 actor = self.caller.key_id
                 await note_reads(self.book.journals, actor, whose, shown="response", through=self.request.path)
-        except (ApiFailure, LedgerUnavailableError, ProjectionLagError, ProjectionStoppedError):
+        except (
+            ApiFailure,
+            LedgerUnavailableError,
+            ProjectionLagError,
+            ProjectionStoppedError,
+            asyncpg.PostgresError,
+            *CONNECTION_LOST,
+        ):
             # The book cannot tell now, or not whether a deletion was asked: the upstream's own failure is passed on.
             return None
         return stored

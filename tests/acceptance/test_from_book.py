@@ -4,6 +4,7 @@ import gzip
 import json
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -189,6 +190,20 @@ async def test_upstreams_failure_is_passed_on_where_the_book_has_no_answer(
     upstream.script(plain(done), "error_500")
     assert not is_from_book(await get(proxy.client, "resp_queued"))
     assert (await get(proxy.client, "resp_queued")).body == done
+
+
+async def test_upstreams_failure_is_passed_on_where_the_book_loses_its_connection(
+    proxy: LocalProxy, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(*_: Any, **__: Any) -> None:
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    made = await proxy.client.send(REQUEST)
+    projector = proxy.application._context.book.projector  # pyright: ignore[reportOptionalMemberAccess] - it runs
+    monkeypatch.setattr(projector, "passed", cut)
+    upstream.script("error_500")
+    answer = await get(proxy.client, made.json["id"])
+    assert (answer.status, answer.error["code"]) == (500, "server_error")
 
 
 async def test_switch_turns_it_off(make_shared_proxy: MakeProxy, shared_upstream: Upstream) -> None:
