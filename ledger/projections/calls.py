@@ -157,7 +157,7 @@ ROLLUP = Rollup(
 
 CALLS = Projection(
     name="calls",
-    version=3,
+    version=4,
     tables=("calls", "call_rolled"),
     statements=(FOLD,),
     numbered=False,

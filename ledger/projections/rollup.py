@@ -1,4 +1,4 @@
-"""Rollups: sums of past days, thirds of months and months, so that a report reads thousands of rows, not millions.
+"""Rollups: sums of past days, parts of months and months, so that a report reads thousands of rows, not millions.
 
 They are not folded with each batch, which would write each charge five times more: a fold only marks the periods that
 it touches as stale, in its own transaction, and `roller.py` sums a stale period that is over anew, from the
@@ -18,29 +18,31 @@ PERIOD_DIMENSIONS = ("org", "team", "user_id", "key_id", "model", "deployment", 
 END_USER_OF_KEY = "end_user_of_key"
 #: The dimensions of `*_names`; `all` has the one name ''. Tags are kept by key, too.
 NAME_DIMENSIONS = ("all", *PERIOD_DIMENSIONS, "end_user", END_USER_OF_KEY, "tag")
-#: From fine to coarse. A third of a month is from the 1st, 11th or 21st.
-GRAINS = ("day", "third", "month")
+#: From fine to coarse, in days; the last of a month is as long as the month has days left. From the eighth on each is
+#: two of the one before, so that few cover any period: a name of tens of thousands is in nearly every one of them.
+GRAINS = {"day": 1, "eighth": 4, "quarter": 8, "half": 16, "month": 32}
+#: The grains of `*_periods`, of which there are too few rows for the others to save anything.
+PERIOD_GRAINS = ("day", "month")
 
 _FEW = ", ".join(PERIOD_DIMENSIONS)
+_LENGTHS = ", ".join(f"('{grain}', {days})" for grain, days in GRAINS.items())
 
 #: The oldest period that is over and stale, days first. The hour's grace leaves a day alone while calls of its last
 #: minutes still end. The lock waits for a fold that touches the period, and makes the next one wait.
-_STALE = """
-SELECT r.grain, r.start, p.until FROM @target@.@prefix@_rolled AS r CROSS JOIN LATERAL (
-    SELECT (CASE r.grain
-        WHEN 'day' THEN r.start + 1
-        WHEN 'third' THEN CASE WHEN extract(day FROM r.start) > 20
-                               THEN date_trunc('month', r.start) + interval '1 month'
-                               ELSE r.start + interval '10 days' END
-        ELSE r.start + interval '1 month' END)::date AS until
+_STALE = f"""
+SELECT r.grain, r.start, p.until
+FROM @target@.@prefix@_rolled AS r JOIN (VALUES {_LENGTHS}) AS g (grain, days) USING (grain)
+CROSS JOIN LATERAL (
+    SELECT least(r.start + g.days, (date_trunc('month', r.start) + interval '1 month')::date) AS until
 ) AS p
 WHERE NOT r.is_current AND p.until <= ((now() - interval '1 hour') AT TIME ZONE 'UTC')::date
-ORDER BY array_position(ARRAY['day', 'third', 'month'], r.grain), r.start LIMIT 1 FOR UPDATE OF r
-"""
-#: A day that came while the lock was waited for.
+ORDER BY g.days, r.start LIMIT 1 FOR UPDATE OF r
+"""  # noqa: S608 constants of this file
+#: A shorter period that came while the lock was waited for.
 _STALE_WITHIN = """
 SELECT EXISTS (
-    SELECT FROM @target@.@prefix@_rolled WHERE grain = 'day' AND NOT is_current AND start >= $1 AND start < $2
+    SELECT FROM @target@.@prefix@_rolled
+    WHERE grain = ANY ($3::text[]) AND NOT is_current AND start >= $1 AND start < $2
 )
 """
 _ROLLED = "UPDATE @target@.@prefix@_rolled SET is_current = true WHERE grain = $1 AND start = $2"
@@ -75,11 +77,10 @@ def touch(source: str, prefix: str) -> str:
     INSERT INTO @target@.{prefix}_rolled AS r (grain, start, is_current)
     SELECT DISTINCT touched.grain, touched.start, false
     FROM (SELECT DISTINCT day FROM {source} WHERE day IS NOT NULL) AS days
-    CROSS JOIN LATERAL (VALUES
-        ('day', day),
-        ('third', date_trunc('month', day)::date + least((extract(day FROM day)::integer - 1) / 10, 2) * 10),
-        ('month', date_trunc('month', day)::date)
-    ) AS touched (grain, start)
+    CROSS JOIN LATERAL (
+        SELECT grain, date_trunc('month', day)::date + (extract(day FROM day)::integer - 1) / days * days AS start
+        FROM (VALUES {_LENGTHS}) AS lengths (grain, days)
+    ) AS touched
     ORDER BY touched.grain, touched.start
     ON CONFLICT (grain, start) DO UPDATE SET is_current = false WHERE r.is_current
 """  # noqa: S608 constants of this package
@@ -89,13 +90,14 @@ async def roll_up(connection: asyncpg.Connection, rollup: Rollup, target: str) -
     """Sum one stale period that is over anew, in the caller's transaction; False where there is none.
 
     Folds go on meanwhile; one that touches this very period waits. Only one process may do this at a time: a longer
-    period is summed from its days.
+    period is summed from shorter ones.
     """
     row = await connection.fetchrow(_spelt(_STALE, rollup, target))
     if row is None:
         return False
     grain, start, until = row["grain"], row["start"], row["until"]
-    if grain != "day" and await connection.fetchval(_spelt(_STALE_WITHIN, rollup, target), start, until):
+    shorter = list(GRAINS)[: list(GRAINS).index(grain)]
+    if shorter and await connection.fetchval(_spelt(_STALE_WITHIN, rollup, target), start, until, shorter):
         return True
     for statement in _statements(rollup, grain):
         arguments: list[date] = [start] if grain == "day" else [start, until]
@@ -117,12 +119,14 @@ def _spelt(statement: str, rollup: Rollup, target: str) -> str:
 
 
 def _statements(rollup: Rollup, grain: str) -> tuple[str, ...]:
+    """Spell how a period is summed: a day from the rows, a longer one from those of the grain below."""
     if grain == "day":
         return _periods_of_day(rollup), _names_of_day(rollup)
-    names = _longer("names", grain, ("dimension", "name", "key_id"), rollup.sums)
-    if grain == "third":
+    grains = list(GRAINS)
+    names = _longer("names", grain, grains[grains.index(grain) - 1], rollup.sums)
+    if grain not in PERIOD_GRAINS:
         return (names,)
-    return _longer("periods", grain, ("dims_sha256", *PERIOD_DIMENSIONS), rollup.sums), names
+    return _longer("periods", grain, "day", rollup.sums), names
 
 
 def _added(sums: Sequence[str]) -> str:
@@ -130,8 +134,10 @@ def _added(sums: Sequence[str]) -> str:
 
 
 def _replaced(sums: Sequence[str]) -> str:
-    """A row that is there is written over: what a name was once in, it stays in."""
-    return ", ".join(f"{name} = excluded.{name}" for name in sums)
+    """A row that is there is written over where it differs: what a name was once in, it stays in."""
+    there, due = (", ".join(f"{table}.{name}" for name in sums) for table in ("t", "excluded"))
+    written = ", ".join(f"{name} = excluded.{name}" for name in sums)
+    return f"{written} WHERE ({there}) IS DISTINCT FROM ({due})"
 
 
 def _periods_of_day(rollup: Rollup) -> str:
@@ -170,20 +176,21 @@ WITH rows AS MATERIALIZED ({rollup.rows}), end_users AS MATERIALIZED (
     {end_users if rollup.has_end_users else ""}
 )
 INSERT INTO @target@.@prefix@_names AS t (dimension, grain, start, name, key_id, {sums})
-SELECT dimension, 'day', $1::date, name, key_id, {sums} FROM names ORDER BY dimension, name, key_id
+SELECT dimension, 'day', $1::date, name, key_id, {sums} FROM names ORDER BY dimension, key_id, name
 ON CONFLICT (dimension, grain, start, name, key_id) DO UPDATE SET {_replaced(rollup.sums)}
 """  # noqa: S608 constants of this package
 
 
-def _longer(table: str, grain: str, dims: Sequence[str], sums: Sequence[str]) -> str:
-    """Spell a longer period ($1 to $2) as the sum of its days."""
+def _longer(table: str, grain: str, shorter: str, sums: Sequence[str]) -> str:
+    """Spell a longer period ($1 to $2) as the sum of shorter ones."""
+    dims = ("dims_sha256", *PERIOD_DIMENSIONS) if table == "periods" else ("dimension", "key_id", "name")
     columns = ", ".join(dims)
-    key = "dims_sha256" if table == "periods" else "dimension, name, key_id"
+    order = "dims_sha256" if table == "periods" else columns
     unique = "grain, start, dims_sha256" if table == "periods" else "dimension, grain, start, name, key_id"
     return f"""
 INSERT INTO @target@.@prefix@_{table} AS t (grain, start, {columns}, {", ".join(sums)})
 SELECT '{grain}', $1::date, {columns}, {_added(sums)} FROM @target@.@prefix@_{table}
-WHERE grain = 'day' AND start >= $1::date AND start < $2::date
-GROUP BY {columns} ORDER BY {key}
+WHERE grain = '{shorter}' AND start >= $1::date AND start < $2::date
+GROUP BY {columns} ORDER BY {order}
 ON CONFLICT ({unique}) DO UPDATE SET {_replaced(sums)}
 """  # noqa: S608 constants of this package

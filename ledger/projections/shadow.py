@@ -24,6 +24,7 @@ SELECT a.privilege_type AS privilege, a.grantee::regrole::text AS grantee
 FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
 WHERE c.oid = $1::text::regclass AND a.grantee <> 0 AND a.grantee <> c.relowner
 """
+_OPTIONS = "SELECT coalesce(reloptions, '{}') FROM pg_class WHERE oid = $1::text::regclass"
 _OWNER = "SELECT relowner::regrole::text FROM pg_class WHERE oid = $1::text::regclass"
 
 #: Views that read a table directly; what reads these views does not notice the exchange.
@@ -46,6 +47,9 @@ async def create(connection: asyncpg.Connection, projection: Projection, schema:
     for table in projection.all_tables:
         shadow = f"{schema}.{table}"
         await connection.execute(f"CREATE TABLE {shadow} (LIKE ledger.{table} INCLUDING ALL EXCLUDING INDEXES)")
+        # LIKE leaves out how the table is stored.
+        if options := await connection.fetchval(_OPTIONS, f"ledger.{table}"):
+            await connection.execute(f"ALTER TABLE {shadow} SET ({', '.join(options)})")
         for key in await connection.fetch(_PRIMARY_KEYS, f"ledger.{table}"):
             await connection.execute(f"ALTER TABLE {shadow} ADD CONSTRAINT {key['name']} {key['definition']}")
             await _comment(connection, f"CONSTRAINT {key['name']} ON {shadow}", key["comment"])

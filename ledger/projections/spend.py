@@ -93,7 +93,7 @@ ROLLUP = Rollup(
 
 SPEND = Projection(
     name="spend",
-    version=2,
+    version=3,
     tables=("spend", "spend_rolled", "key_totals", "end_user_totals"),
     statements=(FOLD,),
     numbered=True,

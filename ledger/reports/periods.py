@@ -1,4 +1,4 @@
-"""Chooses what a report reads for a period: rollups of months, thirds and days where they are current, else the rows.
+"""Chooses what a report reads for a period: rollups of months, their parts and days that are current, else the rows.
 
 Pure but for one look at which rollups are current; the caller reads everything in one snapshot. What the tables hold is
 said in `ledger/projections/rollup.py`.
@@ -12,7 +12,7 @@ from typing import Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ledger.projections.rollup import END_USER_OF_KEY, PERIOD_DIMENSIONS
+from ledger.projections.rollup import END_USER_OF_KEY, GRAINS, PERIOD_DIMENSIONS, PERIOD_GRAINS
 
 Interval = Literal["hour", "day", "month"]
 #: A table of rollups and, for names, the dimension; None: the rows themselves.
@@ -118,17 +118,16 @@ def _grains(source: Source, interval: Interval | None) -> tuple[str, ...]:
         return ()
     if interval == "day":
         return ("day",)
-    return ("month", "third", "day") if source[0] == "names" else ("month", "day")
+    return tuple(reversed(GRAINS if source[0] == "names" else PERIOD_GRAINS))
 
 
 def _until(grain: str, start: date) -> date | None:
     """Return the first day after the period that begins on `start`; None where none begins there."""
+    days = GRAINS[grain]
+    if (start.day - 1) % days:
+        return None
     next_month = date(start.year + start.month // 12, start.month % 12 + 1, 1)
-    if grain == "day":
-        return start + _DAY
-    if grain == "month":
-        return next_month if start.day == 1 else None
-    return {1: start.replace(day=11), 11: start.replace(day=21), 21: next_month}.get(start.day)
+    return min(start + days * _DAY, next_month)
 
 
 def _ceil_day(at: datetime) -> date:

@@ -33,7 +33,8 @@ _MICROS = "usd_micros"
 #: does not reach the last of the best by that is not among them. What is left is summed and sorted exactly.
 _RANKED = """
 WITH ranked AS MATERIALIZED (
-    SELECT {names}, sum({micros}) AS micros, count(*) AS pieces FROM ({narrow}) AS narrow GROUP BY {names}
+    SELECT {names}, ledger.sum_of_micros({micros}) AS micros, count(*) AS pieces
+    FROM ({narrow}) AS narrow GROUP BY {names}
 ), best AS (
     SELECT micros FROM ranked ORDER BY micros DESC LIMIT :limit
 )

@@ -73,7 +73,8 @@ def plain_names(spend: dict[tuple[object, ...], list[Any]]) -> dict[tuple[str, s
     for place, row in spend.items():
         hour, org, team, user, key, end_user, model, deployment, tier, tags = cast("tuple[Any, ...]", place)
         month, day = hour[:7], int(hour[8:10])
-        periods = {"day": hour[:10], "third": f"{month}-{min((day - 1) // 10, 2) * 10 + 1:02}", "month": f"{month}-01"}
+        lengths = {"day": 1, "eighth": 4, "quarter": 8, "half": 16, "month": 32}
+        periods = {grain: f"{month}-{(day - 1) // days * days + 1:02}" for grain, days in lengths.items()}
         named = [
             ("all", "", ""),
             ("end_user", end_user, ""),

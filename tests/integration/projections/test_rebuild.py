@@ -50,7 +50,8 @@ SELECT c.relname::text AS name, c.relkind::text AS kind, obj_description(c.oid, 
         ORDER BY conname) FROM pg_constraint WHERE conrelid = c.oid) AS constraints,
     (SELECT array_agg(pg_get_indexdef(indexrelid) || ' ' || coalesce(obj_description(indexrelid, 'pg_class'), '-')
         ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid = c.oid) AS indexes,
-    (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(c.relacl) x) AS grants, c.relowner::regrole::text AS owner
+    (SELECT array_agg(x::text ORDER BY x::text) FROM unnest(c.relacl) x) AS grants, c.relowner::regrole::text AS owner,
+    c.reloptions AS options
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname IN ('ledger', 'reporting') AND c.relkind IN ('r', 'v') ORDER BY n.nspname, c.relname
 """

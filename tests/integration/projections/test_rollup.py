@@ -9,6 +9,7 @@ import pytest
 from ledger.projections.compare import compare
 from ledger.projections.projector import Projector
 from ledger.projections.roller import Roller
+from ledger.projections.rollup import GRAINS, NAME_DIMENSIONS
 from tests.support import projected
 from tests.support.book import START, Book, open_journals, random_book, write
 
@@ -56,13 +57,33 @@ async def test_rollup_of_what_is_touched_is_stale_until_it_is_summed_anew(
     await _fold(database_url)
     day = corrected.received_at.date()
     stale = {(row["grain"], row["start"]) for row in await connection.fetch(_STATE) if not row["is_current"]}
-    third = day.replace(day=min((day.day - 1) // 10, 2) * 10 + 1)
-    assert stale == {("day", day), ("third", third), ("month", day.replace(day=1))}
+    starts = {grain: day.replace(day=(day.day - 1) // days * days + 1) for grain, days in GRAINS.items()}
+    assert stale == set(starts.items())
     assert await projected.rollup_differences(connection) == []
     # Of spend and of calls.
-    assert await Roller(database_url).catch_up() == 6
+    assert await Roller(database_url).catch_up() == 2 * len(GRAINS)
     assert await projected.rollup_differences(connection) == []
     assert [await compare(database_url, name) for name in ("spend", "calls")] == [[], []]
+
+
+async def test_rollup_summed_anew_writes_what_has_changed_and_nothing_else(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    book = await _past_book(database_url, connection)
+    await Roller(database_url).catch_up()
+    rows = "SELECT ctid, xmin, * FROM ledger.spend_names"
+    before = {(row["ctid"], row["xmin"]) for row in await connection.fetch(rows)}
+    (journal,) = await open_journals(connection, 1)
+    late = Book([journal], 1, START)
+    late.correct(book.ended[0], journal)
+    await write(connection, late.all_events())
+    await _fold(database_url)
+    assert await Roller(database_url).catch_up() == 2 * len(GRAINS)
+    changed = [row for row in await connection.fetch(rows) if (row["ctid"], row["xmin"]) not in before]
+    # Its own names in each period; it has at most three tags.
+    names = len(NAME_DIMENSIONS) + 2
+    assert 0 < len(changed) <= names * len(GRAINS) < len(before) / 2
+    assert await projected.rollup_differences(connection) == []
 
 
 async def test_rollup_that_is_wrong_is_found_and_a_stale_one_is_not_looked_at(

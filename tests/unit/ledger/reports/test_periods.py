@@ -9,7 +9,8 @@ import pytest
 from ledger.reports.periods import Plan, choose, source_of, whole_hours
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-GRAINS = ("month", "third", "day")
+LENGTHS = {"month": 32, "half": 16, "quarter": 8, "eighth": 4, "day": 1}
+GRAINS = tuple(LENGTHS)
 
 
 def _next_month(day: date) -> date:
@@ -17,9 +18,7 @@ def _next_month(day: date) -> date:
 
 
 def _end(grain: str, start: date) -> date:
-    if grain == "day":
-        return start + DAY
-    return _next_month(start) if grain == "month" or start.day == 21 else start + 10 * DAY
+    return min(start + LENGTHS[grain] * DAY, _next_month(start))
 
 
 def _hours(plan: Plan) -> Counter[datetime]:
@@ -43,8 +42,7 @@ def test_choose_covers_each_hour_of_the_period_once(seed: int) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC) + rng.randrange(0, 24 * 60) * HOUR
     end = start + rng.choice([1, 5, 24, 30, 24 * 9, 24 * 40, 24 * 100]) * HOUR
     days = [date(2026, 1, 1) + n * DAY for n in range(200)]
-    every = [(grain, day) for day in days for grain in ("day", "third", "month")
-             if grain == "day" or day.day == 1 or (grain == "third" and day.day in {11, 21})]  # fmt: skip
+    every = [(grain, day) for day in days for grain, length in LENGTHS.items() if (day.day - 1) % length == 0]
     current = {each for each in every if rng.random() < rng.choice([0.0, 0.5, 0.95, 1.0])}
     plan = choose(start, end, GRAINS, current)
     due = Counter({start + n * HOUR: 1 for n in range(int((end - start) / HOUR))})
@@ -53,15 +51,37 @@ def test_choose_covers_each_hour_of_the_period_once(seed: int) -> None:
         assert {(grain, each) for each in starts} <= current
 
 
-def test_choose_reads_whole_months_and_thirds_where_they_are_current() -> None:
-    start, end = datetime(2026, 8, 25, 6, tzinfo=UTC), datetime(2026, 11, 12, tzinfo=UTC)
-    current = {("month", date(2026, 9, 1)), ("third", date(2026, 10, 11)), ("third", date(2026, 11, 1))}
+def test_choose_reads_whole_months_and_the_longest_of_their_parts_where_they_are_current() -> None:
+    start, end = datetime(2026, 8, 24, 6, tzinfo=UTC), datetime(2026, 11, 22, tzinfo=UTC)
+    days = [date(2026, 1, 1) + n * DAY for n in range(400)]
+    current = {(grain, day) for day in days for grain, length in LENGTHS.items() if (day.day - 1) % length == 0}
     plan = choose(start, end, GRAINS, current)
     assert plan.rollups == {
-        "month": (date(2026, 9, 1),),
-        "third": (date(2026, 10, 11), date(2026, 11, 1)),
+        "quarter": (date(2026, 8, 25),),
+        "month": (date(2026, 9, 1), date(2026, 10, 1)),
+        "half": (date(2026, 11, 1),),
+        "eighth": (date(2026, 11, 17),),
+        "day": (date(2026, 11, 21),),
     }
-    assert plan.rows[0] == (start, datetime(2026, 9, 1, tzinfo=UTC))
+    assert plan.rows == ((start, datetime(2026, 8, 25, tzinfo=UTC)),)
+    stale = {("month", date(2026, 9, 1)), ("half", date(2026, 9, 17)), ("quarter", date(2026, 9, 25)),
+             ("eighth", date(2026, 9, 29)), ("day", date(2026, 9, 30))}  # fmt: skip
+    plan = choose(start, end, GRAINS, current - stale)
+    assert plan.rollups["half"] == (date(2026, 9, 1), date(2026, 11, 1))
+    assert plan.rollups["quarter"] == (date(2026, 8, 25), date(2026, 9, 17))
+    assert plan.rollups["day"] == (date(2026, 9, 29), date(2026, 11, 21))
+    assert plan.rows[1:] == ((datetime(2026, 9, 30, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC)),)
+
+
+@pytest.mark.parametrize("length", [1, 7, 30, 90])
+def test_choose_of_any_period_that_is_rolled_up_reads_few_rollups(length: int) -> None:
+    days = [date(2026, 1, 1) + n * DAY for n in range(700)]
+    current = {(grain, day) for day in days for grain, step in LENGTHS.items() if (day.day - 1) % step == 0}
+    for n in range(370):
+        start = datetime(2026, 1, 1, tzinfo=UTC) + n * DAY
+        plan = choose(start, start + length * DAY, GRAINS, current)
+        assert plan.rows == ()
+        assert sum(map(len, plan.rollups.values())) <= min(length, 13)
 
 
 def test_choose_of_a_thousand_years_looks_at_no_day_without_a_rollup() -> None:
