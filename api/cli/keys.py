@@ -182,7 +182,7 @@ def show(options: DatabaseOptions, name: str, *, as_json: bool) -> None:
 @click.option("--search", help="Keys with this text in one of their names.")
 @click.option(
     "--status",
-    type=click.Choice(["current", "active", "blocked", "revoked", "all"]),
+    type=click.Choice(["current", "active", "expired", "blocked", "revoked", "all"]),
     default="current",
     show_default=True,
     help="current: all but revoked.",

@@ -1,5 +1,6 @@
 """How keys are printed: a table, lines, or JSON as HTTP answers it."""
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -37,8 +38,9 @@ def print_keys(keys: list[dict[str, Any]], *, as_json: bool) -> None:
         click.echo(encode(keys))
         return
     table = Table("key_id", "name", "alias", "team", "user", "state", "expires", "spent USD", "unknown", box=None)
+    now = datetime.now(UTC)
     for key in keys:
-        state = "revoked" if key["revoked"] else "blocked" if key["blocked"] else "active"
+        state = _state(key, now)
         expires = "" if key["expires"] is None else key["expires"].strftime("%Y-%m-%d %H:%M")
         names = (key[name] for name in ("key_id", "key_name", "key_alias", "team", "user"))
         table.add_row(*map(_cell, names), state, expires, encode(key["spend"]), str(key["unknown_calls"]))
@@ -53,3 +55,10 @@ def _cell(text: str) -> str:
     """Return a name without what a terminal, or rich, would obey."""
     shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
     return shown.replace("[", r"\[")
+
+
+def _state(key: dict[str, Any], now: datetime) -> str:
+    """Return the status by which `keys list` finds a key."""
+    if key["revoked"] or key["blocked"]:
+        return "revoked" if key["revoked"] else "blocked"
+    return "active" if key["expires"] is None or key["expires"] > now else "expired"

@@ -29,7 +29,7 @@ router = APIRouter(tags=["keys"])
 _PAGE_MAX: Final = 1_000
 _OFFSET_MAX: Final = 1_000_000
 _MANY_MAX: Final = 100
-_STATUSES: Final = ("current", "active", "blocked", "revoked", "all")
+_STATUSES: Final = ("current", "active", "expired", "blocked", "revoked", "all")
 _SORT_NAMES: Final = {"expires": "expires_at", "updated_at": "changed_at", "team_id": "team"}
 
 Running = Annotated[Context, Depends(context)]

@@ -34,7 +34,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class KeyFilters:
-    """Which keys to list; None: all. `status`: active, blocked, revoked, or current (all but revoked)."""
+    """Which keys to list; None: all. `status`: active, expired, blocked, revoked, or current (all but revoked)."""
 
     key_id: str | None = None
     key_hash: str | None = None
@@ -189,19 +189,22 @@ def _conditions(filters: KeyFilters) -> list[ColumnElement[bool]]:
 
 
 def _of_status(status: str | None) -> list[ColumnElement[bool]]:
+    usable = [KEYS.c.blocked.is_(False), KEYS.c.revoked.is_(False)]
     match status:
         case None:
             return []
         case "current":
             return [KEYS.c.revoked.is_(False)]
         case "active":
-            return [KEYS.c.blocked.is_(False), KEYS.c.revoked.is_(False)]
+            return [*usable, or_(KEYS.c.expires_at.is_(None), KEYS.c.expires_at > func.now())]
+        case "expired":
+            return [*usable, KEYS.c.expires_at <= func.now()]
         case "blocked":
             return [KEYS.c.blocked, KEYS.c.revoked.is_(False)]
         case "revoked":
             return [KEYS.c.revoked]
         case unknown:
-            raise ValueError(f"A key is current, active, blocked or revoked: got {unknown!r}.")
+            raise ValueError(f"A key is current, active, expired, blocked or revoked: got {unknown!r}.")
 
 
 def _scoped(table: TableClause, scope: str | None) -> list[ColumnElement[bool]]:

@@ -234,7 +234,7 @@ async def test_key_list_pages_hold_every_key_with_its_spend(connection: AsyncCon
         assert row["totals"].billed_usd == report.total.billed_usd
     statuses = [
         (await key_list(connection, filters=KeyFilters(status=status))).count
-        for status in ("active", "blocked", "revoked")
+        for status in ("active", "expired", "blocked", "revoked")
     ]
     assert sum(statuses) == len(plain)
 

@@ -243,6 +243,22 @@ async def test_key_list_is_paged_and_filtered(proxy: Proxy) -> None:
         assert refusal(await proxy.get("/key/list", **query))[0] == 400
 
 
+async def test_key_that_has_ended_is_listed_as_expired_and_not_as_active(proxy: Proxy, database_url: str) -> None:
+    made = {
+        name: await proxy.issue(duration="1d", blocked=name == "blocked") for name in ("active", "expired", "blocked")
+    }
+    connection = await asyncpg.connect(database_url)
+    for name in ("expired", "blocked"):
+        await connection.execute(
+            "UPDATE ledger.keys SET expires_at = now() - interval '1 second' WHERE key_id = $1", made[name]["key_id"]
+        )
+    await connection.close()
+    for status in ("active", "expired", "blocked"):
+        listed = (await proxy.get("/key/list", status=status)).json()["keys"]
+        assert [key["key_id"] for key in listed] == [made[status]["key_id"]], status
+    assert (await proxy.get("/key/list")).json()["total_count"] == 3
+
+
 async def test_key_change_without_a_database_is_a_503_and_not_in_force(proxy: Proxy) -> None:
     key = await proxy.issue()
     await proxy.book.journals.close(5.0)
