@@ -117,13 +117,13 @@ class HttpUpstream:
                 timeout=timeout,
                 proxy=self._proxies[deployment.api_base],
             )
+        # Clients read these: where an upstream lies is the operator's, and stands in the book with the attempt.
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamError("connect", f"no connection to {deployment.shown_base}", sent=False) from error
+            raise UpstreamError("connect", "no connection could be made", sent=False) from error
         except aiohttp.ConnectionTimeoutError as error:
-            message = f"no connection to {deployment.shown_base} in time"
-            raise UpstreamError("connect", message, sent=False) from error
+            raise UpstreamError("connect", "no connection could be made in time", sent=False) from error
         except aiohttp.InvalidURL as error:
-            raise UpstreamError("connect", f"not a URL: {deployment.shown_base}", sent=False) from error
+            raise UpstreamError("connect", "its address is no URL", sent=False) from error
         except TimeoutError as error:
             raise UpstreamError("timeout", f"no answer within {read_s:g} s", sent=True) from error
         except (aiohttp.ServerDisconnectedError, OSError) as error:

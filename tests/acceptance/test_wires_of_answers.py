@@ -226,6 +226,9 @@ async def test_upstream_that_cannot_be_reached_costs_nothing(
     story = await proxy.book.ended(answered.call_id)
     assert (answered.status, answered.error["code"]) == (502, "upstream_connect")
     assert [event.facts["sent"] for event in story.all("attempt.failed")] == [False]
+    # Where its upstreams lie is nothing that clients are told; the book says it.
+    assert "://" not in answered.error["message"]
+    assert story.one("attempt.started").facts["url"] == f"{api_base}/responses"
     assert (story.cost["state"], story.billed_usd) == ("billed", 0)
 
 
