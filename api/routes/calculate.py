@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from fastapi import APIRouter, Depends, Request
 
@@ -19,6 +19,13 @@ from ledger.money.quote import quote
 
 router = APIRouter(tags=["spend"])
 
+#: Members of a chat completion's usage, and what the Responses API calls them.
+_OF_CHAT: Final = {
+    "prompt_tokens": "input_tokens",
+    "prompt_tokens_details": "input_tokens_details",
+    "completion_tokens": "output_tokens",
+    "completion_tokens_details": "output_tokens_details",
+}
 _FIELDS: Final = ("model", "input", "messages", "completion_response", "response", "service_tier")
 
 
@@ -62,13 +69,26 @@ def _asked(body: Mapping[str, Any]) -> dict[str, Any]:
         answer = body[answers[0]]
         if not isinstance(answer, dict):
             raise bad_request(f"{answers[0]} must be an object.", param=answers[0])
-        return {"model": model, "tier": tier or None, "response": answer}
+        return {"model": model, "tier": tier or None, "response": _with_usage(cast("dict[str, Any]", answer))}
     if not model:
         raise bad_request("Missing required parameter: 'model'.", param="model", code="missing_required_parameter")
     given = body[requests[0]]
     if not isinstance(given, str | list):
         raise bad_request(f"{requests[0]} must be a text or a list.", param=requests[0])
     return {"model": model, "tier": tier or None, "request": {"model": model, "input": given}}
+
+
+def _with_usage(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer with its usage under the names of the Responses API; LiteLLM's clients send a chat's."""
+    usage = answer.get("usage")
+    if not isinstance(usage, dict) or "prompt_tokens" not in usage or "input_tokens" in usage:
+        return answer
+    members = cast("dict[str, Any]", usage)
+    details = [members.get(name) for name in ("prompt_tokens_details", "completion_tokens_details")]
+    if any(isinstance(each, dict) and cast("dict[str, Any]", each).get("audio_tokens") for each in details):
+        # Audio has prices of its own, which the Responses API does not know: it stays unknown.
+        return answer
+    return {**answer, "usage": {_OF_CHAT.get(name, name): value for name, value in members.items()}}
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

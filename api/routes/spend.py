@@ -49,8 +49,10 @@ from ledger.reports.spend import Group, spend_report
 router = APIRouter(tags=["spend"])
 
 NEXT_CURSOR: Final = "x-llm-next-cursor"
+#: The last two are LiteLLM's, for several of the others.
 STATUSES: Final = (
-    "in_progress", "completed", "incomplete", "failed", "cancelled", "truncated", "abandoned", "rejected",
+    "in_progress", "completed", "incomplete", "failed", "cancelled", "truncated", "abandoned", "rejected", "success",
+    "failure",
 )  # fmt: skip
 LOGS: Final = Parameters(
     START_DATE,

@@ -32,6 +32,7 @@ class CursorError(ValueError):
 class LogFilters:
     """Which calls to list; None: all. `start` is inclusive, `end` exclusive, both aware.
 
+    `status` may also be `success` (completed or incomplete) or `failure` (any other end).
     `interrupted`: truncated, abandoned, cancelled or hung up on. `unpriced`: a cost is not known. `estimated`: USD are
     estimated. `least_usd`, `most_usd`: of billed and estimated together.
     """
@@ -184,10 +185,20 @@ def _conditions(filters: LogFilters, scope: str | None) -> list[ColumnElement[bo
     if filters.tag is not None:
         conditions.append(literal(filters.tag) == any_(CALLS.c.tags))
     if filters.status is not None:
-        conditions.append(CALLS.c.status == filters.status)
+        conditions.append(_of_status(filters.status))
     if scope is not None:
         conditions.append(CALLS.c.key_id == scope)
     return [*conditions, *_flagged(filters), *_narrowed(filters)]
+
+
+def _of_status(status: str) -> ColumnElement[bool]:
+    """Narrow to a status, or to what `ends.py` counts as succeeded or failed."""
+    succeeded = ("completed", "incomplete")
+    if status == "success":
+        return CALLS.c.status.in_(succeeded)
+    if status == "failure":
+        return CALLS.c.status.not_in((*succeeded, "in_progress"))
+    return CALLS.c.status == status
 
 
 def _narrowed(filters: LogFilters) -> list[ColumnElement[bool]]:

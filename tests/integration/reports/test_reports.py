@@ -116,6 +116,10 @@ async def test_log_filters_select_what_they_say(connection: AsyncConnection, boo
         (LogFilters(end_user=""), sum(row["end_user"] == "" for row in calls)),
         (LogFilters(tag="b"), sum("b" in row["tags"] for row in calls)),
         (LogFilters(status="rejected"), sum(row["status"] == "rejected" for row in calls)),
+        (LogFilters(status="success"), sum(row["status"] in {"completed", "incomplete"} for row in calls)),
+        (LogFilters(status="failure"), sum(
+            row["status"] not in {"completed", "incomplete", "in_progress"} for row in calls
+        )),
         (LogFilters(start=middle), sum(row["received_at"] >= middle for row in calls)),
         (LogFilters(end=middle), sum(row["received_at"] < middle for row in calls)),
         (LogFilters(interrupted=True), sum(row["status"] in broken or row["disconnected"] for row in calls)),

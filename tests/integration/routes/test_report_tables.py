@@ -177,6 +177,13 @@ async def test_calculate_prices_a_request_and_an_answer_and_records_nothing(prox
     answer = {"object": "response", "model": "no-such-model", "service_tier": "default", "usage": usage, "output": []}
     unknown = numbers_of(await proxy.post("/spend/calculate", {"response": answer}))
     assert (unknown["cost"], unknown["unknown_calls"], unknown["state"]) == (None, 1, "unknown")
+    chat = {
+        "prompt_tokens": 1_000, "prompt_tokens_details": {"cached_tokens": 400, "audio_tokens": 0},
+        "completion_tokens": 10, "completion_tokens_details": {"reasoning_tokens": 4}, "total_tokens": 1_010,
+    }  # fmt: skip
+    quoted = numbers_of(await proxy.post("/spend/calculate", {"completion_response": answer | {"usage": chat}}))
+    # It could be read: what is missing is the price alone.
+    assert quoted["reason"] == unknown["reason"] == "no price is known for model 'no-such-model'"
     for body, param in (
         ({}, "input"),
         ({"input": "hi"}, "model"),

@@ -109,6 +109,8 @@ async def test_spend_filters_narrow_logs_and_report_alike(proxy: Proxy) -> None:
     for query in ({"request_id": row["call_id"]}, {"call_id": row["response_id"]}, {"response_id": row["response_id"]}):
         assert [each["call_id"] for each in (await proxy.get("/spend/logs", **query)).json()] == [row["call_id"]]
     assert len((await proxy.get("/spend/logs", status="completed", estimated="true")).json()) == 1
+    for status, count in (("success", 5), ("failure", 0)):
+        assert (await proxy.get("/spend/logs/v2", status_filter=status)).json()["total"] == count
     assert (await proxy.get("/spend/logs", end_date=days(-1))).json() == []
     assert len((await proxy.get("/spend/logs", start_date=days(0), end_date=days(0))).json()) == 5
 
