@@ -86,7 +86,8 @@ def require_model(request: ClientRequest, caller: Caller, router: Router) -> Non
     if not router.has(model) or (caller.models and model not in caller.models):
         served = [name for name in router.model_names if not caller.models or name in caller.models]
         shown = model if model.isprintable() else ascii(model)[1:-1]
-        message = f"The requested model '{shown}' does not exist. Served here: {', '.join(served[:50])}."
+        listed = ", ".join(served[:50]) or "none that this key may call"
+        message = f"The requested model '{shown}' does not exist. Served here: {listed}."
         raise bad_request(message, param="model", code="model_not_found")
 
 

@@ -30,14 +30,20 @@ _FRACTION: Final = re.compile(r"(\.\d{6})\d+", re.ASCII)
 #: What limits a key and is not enforced here.
 BUDGETS: Final = (
     "max_budget", "soft_budget", "budget_duration", "budget_id", "model_max_budget", "max_parallel_requests",
-    "tpm_limit", "rpm_limit", "budget_limits", "model_rpm_limit", "model_tpm_limit",
+    "tpm_limit", "rpm_limit", "tpd_limit", "budget_limits", "model_rpm_limit", "model_tpm_limit", "tag_rpm_limit",
+    "mcp_rpm_limit", "budget_fallbacks", "end_user_budget_id", "temp_budget_increase",
 )  # fmt: skip
 #: What else would change what a key may or does.
 _OTHERS: Final = (
     "aliases", "config", "permissions", "allowed_cache_controls", "router_settings", "object_permission_id", "agent_id",
-    "project_id", "access_group_ids", "policies", "guardrails", "auto_rotate",
+    "project_id", "access_group_ids", "policies", "guardrails", "auto_rotate", "enforced_params",
 )  # fmt: skip
 REFUSED: Final = (*BUDGETS, *_OTHERS)
+#: Those of them that LiteLLM keeps in a key's metadata, where it has no column for them.
+_IN_METADATA: Final = (
+    "model_rpm_limit", "model_tpm_limit", "tag_rpm_limit", "mcp_rpm_limit", "budget_fallbacks", "temp_budget_increase",
+    "policies", "guardrails", "enforced_params",
+)  # fmt: skip
 #: Sets of models that mean: all.
 _ALL_MODELS: Final = ("all-proxy-models", "*")
 
@@ -66,8 +72,9 @@ def read_row(row: Mapping[str, Any], *, ignored: Collection[str] = ()) -> Import
     except ApiFailure as failure:
         raise RowError(failure.error.message) from failure
     notes: list[str] = []
-    for name in REFUSED:
-        value = _plain(row.get(name))
+    metadata = _object(row.get("metadata"), "metadata")
+    columns = [(name, _plain(row.get(name))) for name in REFUSED]
+    for name, value in [*columns, *((name, metadata.get(name)) for name in _IN_METADATA)]:
         if asks_nothing(name, value):
             continue
         if name not in ignored:
@@ -76,7 +83,6 @@ def read_row(row: Mapping[str, Any], *, ignored: Collection[str] = ()) -> Import
                 f"{name} is set ({str(value)[:60]}) and would not be enforced here: use {hint} to import it so"
             )
         notes.append(f"{name} is not enforced")
-    metadata = _object(row.get("metadata"), "metadata")
     tags = metadata.pop("tags", None)
     fields = {
         "key_alias": _text(row.get("key_alias")),

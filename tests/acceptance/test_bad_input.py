@@ -371,6 +371,8 @@ async def test_call_for_a_model_that_the_key_may_not_use_looks_like_one_that_is_
     key = await issue(proxy, models=["other"])
     answer = await last_answer(proxy, request("POST", RESPONSES, GOOD, key=key))
     check_shape(answer, 400, UNKNOWN, "Served here: other")
+    nowhere = await last_answer(proxy, request("POST", RESPONSES, GOOD, key=await issue(proxy, models=["of-yore"])))
+    check_shape(nowhere, 400, UNKNOWN, "Served here: none that this key may call.")
     assert tuple((await proxy.book.ended(UUID(answer.headers["x-llm-call-id"]))).types) == REJECTED
 
 

@@ -25,6 +25,9 @@ def test_row_with_fields_that_ask_for_nothing_becomes_a_key() -> None:
         "config": "{}",
     }
     assert read_row(ROW | neutral).state["key_hash"] == ROW["token"]
+    limited = ROW | {"metadata": {"guardrails": ["pii"], "project_id": "p", "model_rpm_limit": None}}
+    lost = read_row(limited, ignored=["guardrails"])
+    assert (lost.notes, lost.state["metadata"]["guardrails"]) == (("guardrails is not enforced",), ["pii"])
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,9 @@ def test_row_with_fields_that_ask_for_nothing_becomes_a_key() -> None:
         ({"expires": 7}, "expires must be"),
         ({"max_budget": 0.0}, "max_budget is set \\(0.0\\)"),
         ({"rpm_limit": 0}, "rpm_limit is set"),
+        ({"tpd_limit": "1000"}, "tpd_limit is set"),
+        ({"metadata": '{"model_rpm_limit": {"gpt-5": 1}}'}, "model_rpm_limit is set"),
+        ({"metadata": {"guardrails": ["pii"]}}, "guardrails is set .*--ignore guardrails"),
     ],
 )
 def test_row_that_cannot_be_read_is_refused(row: dict[str, Any], said: str) -> None:
