@@ -1,9 +1,11 @@
 """Which values of a request, an answer or a stream event are secrets, and how they are kept out of the book.
 
 Only the value is exchanged, for a placeholder of the JSON type string; every other byte stays, so that what is stored
-still reads as what was sent. Upstream and client keys travel in headers and are dropped where headers are recorded.
+still reads as what was sent. Of a tool's URL only the parts that `tool_urls.py` names are exchanged. Upstream and
+client keys travel in headers and are dropped where headers are recorded.
 """
 
+import json
 import re
 from collections.abc import Collection
 from typing import Any, cast
@@ -14,6 +16,7 @@ import orjson
 from llm.json_spans import ANY, Members, Path, Span, find_spans, scan_object, splice
 from llm.json_text import read_json
 from llm.sse import data_spans
+from llm.tool_urls import mask_url
 
 MASKED = "[masked]"
 PLACEHOLDER = f'"{MASKED}"'.encode()
@@ -49,6 +52,8 @@ SECRET_PATHS: tuple[Path, ...] = tuple(
     holder + tool + leaf for holder in _HOLDER for tool in _TOOL for leaf in _IN_TOOL
 )
 """Paths of secrets in a request, a Response object and a stream event; one list, since none has two meanings."""
+_URL_PATHS: tuple[Path, ...] = tuple(holder + tool + ("server_url",) for holder in _HOLDER for tool in _TOOL)
+_Edit = tuple[int, int, bytes]
 
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _REDACTED = "<redacted>"  # what OpenAI puts into its echo of such a value, seen in recorded answers
@@ -67,17 +72,8 @@ def mask_secrets(body: bytes, members: Members | None = None, *, key: str = "") 
     """
     if not _may_hold_secret(body):
         return _without_key(body, 0, key)
-    return _without_key(*mask_paths(body, SECRET_PATHS, members), key)
-
-
-def mask_paths(body: bytes, paths: Collection[Path], members: Members | None = None) -> tuple[bytes, int]:
-    """The JSON body with the values at `paths` masked, and how many; null, "" and {} hold no secret and stay.
-
-    Raises:
-        JsonError: the body is not JSON.
-    """
-    spans = _secret_spans(body, paths, members)
-    return splice(body, [(start, end, PLACEHOLDER) for start, end in spans]), len(spans)
+    edits = _edits(body, members)
+    return _without_key(splice(body, edits), len(edits), key)
 
 
 def mask_block(block: bytes, key: str = "") -> tuple[bytes, int]:
@@ -90,8 +86,8 @@ def mask_block(block: bytes, key: str = "") -> tuple[bytes, int]:
         return _without_key(block, 0, key)
     lines = data_spans(block)
     data = b"\n".join(block[start:end] for start, end in lines)
-    spans = _secret_spans(data, SECRET_PATHS, None) if data.strip() not in {b"", b"[DONE]"} else []
-    edits = [(_in_block(start, lines), _in_block(end, lines), PLACEHOLDER) for start, end in spans]
+    found = _edits(data, None) if data.strip() not in {b"", b"[DONE]"} else []
+    edits = [(_in_block(start, lines), _in_block(end, lines), new) for start, end, new in found]
     return _without_key(splice(block, edits), len(edits), key)
 
 
@@ -179,7 +175,7 @@ def may_hold_secret(text: bytes, key: str = "") -> bool:
 
 
 def _may_hold_secret(text: bytes) -> bool:
-    """Whether a key of `_IN_TOOL` may occur, in plain letters or escaped; asked of every block, hence unrolled.
+    """Whether a key of `_IN_TOOL` or a URL may occur, in plain letters or escaped; asked of every block, so unrolled.
 
     JSON holds no NUL; a text in UTF-16, of which nothing can be seen here, is full of them.
     """
@@ -187,10 +183,33 @@ def _may_hold_secret(text: bytes) -> bool:
         b"authorization" in text
         or b"headers" in text
         or b"domain_secrets" in text
+        or b"server_url" in text
         or b"\0" in text
         # One letter is found several times as fast as four, and most deltas have no backslash at all.
         or (b"\\" in text and b"\\u00" in text and _ESCAPED_LETTER.search(text) is not None)
     )
+
+
+def _edits(body: bytes, members: Members | None) -> list[_Edit]:
+    """What is put in the place of which bytes; null, "" and {} hold no secret and stay."""
+    edits: list[_Edit] = [(start, end, PLACEHOLDER) for start, end in _secret_spans(body, SECRET_PATHS, members)]
+    if b"server_url" in body or _ESCAPED_LETTER.search(body) is not None:
+        for start, end in find_spans(body, _URL_PATHS, members):
+            edits += _edits_of_url(body, start, end)
+    return edits
+
+
+def _edits_of_url(body: bytes, start: int, end: int) -> list[_Edit]:
+    raw = body[start:end]
+    url = read_json(raw)
+    if not isinstance(url, str):
+        return [(start, end, PLACEHOLDER)] if _is_secret(raw) else []
+    masked = mask_url(url, MASKED)
+    if masked == url:
+        return []
+    # As it was spelt, so that but for what is masked no byte is another; unless there are escapes in it.
+    spelt = json.dumps(masked, ensure_ascii=b"\\" in raw)
+    return [(start, end, spelt.encode())]
 
 
 def _secret_spans(body: bytes, paths: Collection[Path], members: Members | None) -> list[Span]:

@@ -236,7 +236,13 @@ async def test_response_made_without_bodies_is_read_without_them(make_proxy: Mak
 SECRET = "secret-0d4e"  # noqa: S105 - a canary
 #: A secret wherever one is known to stand.
 POLICY = {"network_policy": {"type": "allowlist", "domain_secrets": [{"domain": "a", "name": "b", "value": SECRET}]}}
-MCP = {"type": "mcp", "server_label": "x", "authorization": SECRET, "headers": {"x-key": SECRET, "y": "z"}}
+MCP = {
+    "type": "mcp",
+    "server_label": "x",
+    "server_url": f"https://user:{SECRET}@mcp.example/sse?api_key={SECRET}",
+    "authorization": SECRET,
+    "headers": {"x-key": SECRET, "y": "z"},
+}
 HIDES: dict[str, Any] = {
     "model": "gpt-4o",
     "input": [{"type": "additional_tools", "tools": [MCP]}, {"type": "tool_search_output", "tools": [MCP]}],

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llm.json_spans import ANY, scan_object
+from llm.json_spans import scan_object
 from llm.json_text import JsonError
 from llm.masking import (
     MASKED,
@@ -12,7 +12,6 @@ from llm.masking import (
     mask_facts,
     mask_headers,
     mask_location,
-    mask_paths,
     mask_query,
     mask_secrets,
     mask_text,
@@ -147,11 +146,56 @@ def test_mask_block_without_json_keeps_the_block(block: bytes) -> None:
     assert mask_block(block) == (block, 0)
 
 
-def test_mask_paths_masks_what_it_is_told() -> None:
-    assert mask_paths(b'{"a":[{"b":1},{"b":2}]}', [("a", ANY, "b")]) == (
-        b'{"a":[{"b":"[masked]"},{"b":"[masked]"}]}',
-        2,
-    )
+def _url(url: str) -> tuple[str, int]:
+    """Return what is stored of a tool's URL, and how many secrets were found in it."""
+    masked, count = mask_secrets(json.dumps({"tools": [{"type": "mcp", "server_url": url}]}).encode())
+    assert mask_secrets(masked) == (masked, 0)
+    return json.loads(masked)["tools"][0]["server_url"], count
+
+
+@pytest.mark.parametrize(
+    ("url", "stored"),
+    [
+        ("https://m.example/sse?api_key=canary&v=2&e=&canary", "https://m.example/sse?api_key=[masked]&v=[masked]&e=&[masked]"),
+        ("https://canary:canary@m.example:8443/sse", "https://[masked]@m.example:8443/sse"),
+        ("https://canary@canary@m.example?x=canary?canary=1", "https://[masked]@m.example?x=[masked]"),
+        ("https://m.example/a?b=canary;c=canary#canary", "https://m.example/a?b=[masked]#[masked]"),
+        (" HTTPS:\\\\canary@m.example\\x", " HTTPS:\\\\[masked]@m.example\\x"),
+        ("//canary@m.example/x", "//[masked]@m.example/x"),
+        ("canary@m.example/x?\n=canary", "[masked]@m.example/x?\n=[masked]"),
+        ('https://m.example/\u00e9?q="canary"\ud800', "https://m.example/\u00e9?q=[masked]"),
+        ("https://m.example/\ud800?%61=canary", "https://m.example/\ud800?%61=[masked]"),
+    ],
+)  # fmt: skip
+def test_tool_url_is_stored_without_userinfo_values_and_fragment(url: str, stored: str) -> None:
+    assert _url(url) == (stored, 1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "https://m.example", "https://m.example/token/x@y?", "https://m.example/?a=&b=#", "<redacted>", "[masked]"],
+)
+def test_tool_url_without_what_may_be_a_credential_stays_as_it_is(url: str) -> None:
+    assert _url(url) == (url, 0)
+
+
+@pytest.mark.parametrize("holder", ["", '"response":{', '"item":{', '"response":{"output":[{'])
+def test_tool_url_is_masked_in_its_bytes_alone_wherever_a_tool_stands(holder: str) -> None:
+    close = {"": "", '"response":{"output":[{': "}]}"}.get(holder, "}")
+    body = '{%s"tools":[ {"server_url" : "https:\\/\\/m.example\\/\u00e9?k=%s", "x":1.10}]%s}'
+    plain = body.replace("\\/", "/") % (holder, "canary", close)
+    masked, count = mask_secrets(plain.encode())
+    assert (masked.decode(), count) == (plain.replace("canary", "[masked]"), 1)
+    block, count = mask_block(f"data: {plain}\n\n".encode())
+    assert (block, count) == (b"data: " + masked + b"\n\n", 1)
+    # A name in escapes is that name; a URL in escapes is stored without them.
+    escaped = plain.replace("server_url", "server_\\u0075rl").replace("//", "\\/\\/")
+    assert json.loads(mask_secrets(escaped.encode())[0]) == json.loads(masked)
+
+
+def test_tool_url_that_is_no_text_is_masked_whole() -> None:
+    body = b'{"tools":[{"server_url":{"a":"canary"}},{"server_url":null}]}'
+    assert mask_secrets(body) == (b'{"tools":[{"server_url":"[masked]"},{"server_url":null}]}', 1)
 
 
 @pytest.mark.corpus
