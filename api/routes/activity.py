@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth import Caller
 from api.context import Context, caller, context
-from api.errors import ApiFailure, unavailable
+from api.errors import ApiFailure, bad_request
 from api.exact_answer import ExactJson
 from api.routes.csv_answer import FORMAT, csv_answer, wants_csv
 from api.routes.parameters import END_DATE, START_DATE, Given, Parameter, Parameters
@@ -66,7 +66,7 @@ async def _happened(
     """Return what happened by day and names, and in all.
 
     Raises:
-        ApiFailure: 503 for more than GROUPS_MAX groups: a part of them would look like the whole.
+        ApiFailure: 400 for more than GROUPS_MAX groups: a part of them would look like the whole.
     """
     common: dict[str, Any] = {
         "start": asked.start, "end": asked.end, "filters": asked.filters, "scope": asked.scope, "interval": "day",
@@ -75,7 +75,7 @@ async def _happened(
     spent = await spend_report(connection, **common, groups_max=GROUPS_MAX)
     ended = await ends_report(connection, **common, groups_max=GROUPS_MAX + 1)
     if spent.truncated or len(ended.groups) > GROUPS_MAX:
-        raise too_many(group_by)
+        raise _too_many(group_by)
     sums = {(day_of(group.bucket), group.names): group.sums for group in spent.groups}
     ends = {(day_of(bucket), names): count for (bucket, names), count in ended.groups.items()}
     places = sorted({*sums, *ends})
@@ -83,11 +83,12 @@ async def _happened(
     return found, Happened(spent.total, ended.total)
 
 
-def too_many(group_by: Iterable[str]) -> ApiFailure:
-    """503: a report of more days and names than one answer holds."""
+def _too_many(group_by: Iterable[str]) -> ApiFailure:
+    """400: a report of more days and names than one answer holds; to ask again would be of no use."""
     names = ", ".join(group_by)
-    return unavailable(
-        f"There are more than {GROUPS_MAX} days and names ({names}); ask for a shorter period or fewer names."
+    return bad_request(
+        f"There are more than {GROUPS_MAX} days and names ({names}); ask for a shorter period or fewer names.",
+        param="start_date",
     )
 
 
@@ -259,18 +260,19 @@ async def _daily(request: Request, running: Context, who: Caller, entity: Entity
     def about_key(name: str) -> dict[str, Any]:
         return {"key_alias": called.get(name, ("", ""))[0]}
 
-    results = [
-        {
-            "date": day,
-            "metrics": _metrics(by_day[day, ()]),
-            "breakdown": {
-                "models": _named(by_model, day),
-                "api_keys": _named(by_key, day, about_key),
-                "entities": _named(by_entity, day),
-            },
+    def breakdown(day: str) -> dict[str, Any]:
+        models = _named(by_model, day)
+        return {
+            "models": models,
+            # LiteLLM's: what clients ask for is a group of deployments; there is one provider; tools are no servers.
+            "model_groups": models,
+            "providers": {"openai": {"metrics": _metrics(by_day[day, ()]), "metadata": {}}},
+            "mcp_servers": {},
+            "api_keys": _named(by_key, day, about_key),
+            "entities": _named(by_entity, day),
         }
-        for day in page.days
-    ]
+
+    results = [{"date": day, "metrics": _metrics(by_day[day, ()]), "breakdown": breakdown(day)} for day in page.days]
     return ExactJson({"results": results, "metadata": _metadata(total, page.number, page.count)})
 
 

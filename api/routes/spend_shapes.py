@@ -156,9 +156,12 @@ class NamedMetrics(Shape):
 
 
 class DailyBreakdown(Shape):
-    """Sums of a day by model, by key and by what was asked for."""
+    """Sums of a day by model, by key and by what was asked for; `model_groups` are the models."""
 
     models: dict[str, NamedMetrics]
+    model_groups: dict[str, NamedMetrics]
+    providers: dict[str, NamedMetrics]
+    mcp_servers: dict[str, NamedMetrics]
     api_keys: dict[str, NamedMetrics]
     entities: dict[str, NamedMetrics]
 

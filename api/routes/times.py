@@ -35,7 +35,8 @@ def read_moment(text: str, param: str, *, is_end: bool = False) -> datetime:
             return _in_range(datetime.fromisoformat(f"{text}T00:00:00Z")) + (_DAY_LONG if is_end else timedelta())
         return _read_time(text)
     except ValueError as error:
-        raise bad_request(f"{param} must be {MOMENTS}: got {text[:60]!r}.", param=param) from error
+        years = f"between {_YEARS[0]} and {_YEARS[-1]}"
+        raise bad_request(f"{param} must be {MOMENTS}, {years}: got {text[:60]!r}.", param=param) from error
 
 
 def _read_time(text: str) -> datetime:

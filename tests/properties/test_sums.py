@@ -180,7 +180,7 @@ async def _check_requests(proxy: Proxy, events: list[Event]) -> None:
     assert (activity["sum_successful_requests"], activity["sum_failed_requests"]) == (well, len(calls) - well)
     for path in ("/user", "/team", "/organization", "/customer"):
         answer = numbers_of(await proxy.get(f"{path}/daily/activity", **PERIOD, page_size="366"))
-        for part in ("models", "api_keys", "entities"):
+        for part in ("models", "model_groups", "providers", "api_keys", "entities"):
             named = [each["metrics"] for day in answer["results"] for each in day["breakdown"][part].values()]
             assert sum(each["successful_requests"] for each in named) == well, (path, part)
             assert _total(named) == _due(events, by_tag=False), (path, part)

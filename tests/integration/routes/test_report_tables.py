@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.routes import global_spend, reading, spend
+from api.routes import activity, global_spend, reading, spend
 from ledger.postgres.connect import engine
 from ledger.reports.spend import SpendReport, spend_report
 from tests.support.routes import MASTER_KEY, Proxy, days, make_call, numbers_of, proxy_at, refusal
@@ -214,6 +214,18 @@ async def test_customer_list_is_paged_by_name_and_a_keys_own(proxy: Proxy) -> No
     assert found == ["100%", "anna", "bärbel"]
     (mine,) = numbers_of(await proxy.get("/end_user/list", own["key"]))
     assert (mine["user_id"], mine["spend"]) == ("anna", 2)
+
+
+async def test_daily_activity_of_more_names_than_an_answer_holds_is_refused_for_good(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ann", "bob"):
+        await make_call(proxy, CHUNK, usd="1", end_user=name)
+    await proxy.fold()
+    monkeypatch.setattr(activity, "GROUPS_MAX", 1)
+    refused = await proxy.get("/customer/daily/activity", **PERIOD)
+    assert refusal(refused)[::2] == (400, "start_date")
+    assert "retry-after" not in refused.headers
 
 
 async def test_daily_activity_of_tags_shows_those_asked_for_only(proxy: Proxy) -> None:
