@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from llm.deployment import Deployment
 from llm.sdk.errors import UsageError
-from llm.sdk.settings import Settings, environment_target
+from llm.sdk.settings import Settings, environment_target, require_texts
 
 PROVIDER: Final = "openai"
 NUM_RETRIES: Final = 2
@@ -85,6 +85,7 @@ def make_plan(
     Raises:
         UsageError: something of it cannot be used.
     """
+    require_texts(api_key=api_key, api_base=api_base, mock_response=mock_response)
     timeout_s = _timeout_s(settings.timeout_s if timeout is None else timeout)
     retries = settings.num_retries if num_retries is None else num_retries
     keeps_bodies = settings.store_bodies != "none"
@@ -96,6 +97,9 @@ def make_plan(
         target = Target(model, f"{settings.proxy}/v1", key)
         return Plan((target,), _count(0 if retries is None else retries), timeout_s, settings.proxy, keeps_bodies)
     first = _target(settings, model, api_key, api_base, mock_response)
+    if isinstance(fallbacks, str | Mapping):
+        # A text would be taken for a list of models of one letter each.
+        raise UsageError("fallbacks is a list, such as ['gpt-4o-mini']")
     others = [_fallback(settings, first, fallback) for fallback in fallbacks or ()]
     if len(others) > _FALLBACKS_MAX:
         raise UsageError(f"at most {_FALLBACKS_MAX} fallbacks are taken, here are {len(others)}")
@@ -141,13 +145,16 @@ def _target(
 def _fallback(settings: Settings, first: Target, fallback: str | Mapping[str, Any]) -> Target:
     if isinstance(fallback, str):
         return Target(upstream_model(fallback), first.api_base, first.api_key, first.mock_response)
-    unknown = sorted(set(fallback) - _FALLBACK_KEYS)
+    if not isinstance(fallback, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - whatever programs give
+        raise UsageError(f"a fallback is a model's name or a mapping, not {type(fallback).__name__}")
+    unknown = sorted(map(str, fallback.keys() - _FALLBACK_KEYS))
     if unknown or not isinstance(fallback.get("model"), str):
         raise UsageError(
             f"a fallback is a model's name, or a mapping of {', '.join(sorted(_FALLBACK_KEYS))} with at least model; "
             f"found {', '.join(unknown) or 'no model'}"
         )
     given = cast("Mapping[str, str | None]", fallback)
+    require_texts(**given)
     base, key = given.get("api_base"), given.get("api_key")
     if base is None:
         base, key = first.api_base, first.api_key if key is None else key

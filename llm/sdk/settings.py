@@ -87,6 +87,7 @@ def configure(
         UsageError: a value cannot be used, or two contradict each other; nothing is changed then.
     """
     global _current  # noqa: PLW0603 - a process has one configuration, as its users expect
+    require_texts(proxy=proxy, ledger=ledger, api_key=api_key, api_base=api_base, key=key, user=user, end_user=end_user)
     now = _current
     identity = Identity(
         key=_name("key", key, now.identity.key, SDK_KEY),
@@ -107,6 +108,17 @@ def configure(
     )
     _check(wanted)
     _current = wanted
+
+
+def require_texts(**given: object) -> None:
+    """See that what was given is text; a value is not repeated, since it may be a key.
+
+    Raises:
+        UsageError: which one is not, and what it is.
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str | Unset):
+            raise UsageError(f"{name} is a text, not {type(value).__name__}")
 
 
 def current() -> Settings:

@@ -88,6 +88,13 @@ def test_fallback_to_the_same_model_elsewhere_is_a_group_of_its_own() -> None:
         ({"fallbacks": [{"api_key": "k"}]}, "no model"),
         ({"fallbacks": [{"model": "m", "weight": 1}]}, "weight"),
         ({"fallbacks": ["m"] * 6}, "at most 5"),
+        ({"fallbacks": "gpt"}, "fallbacks is a list"),
+        ({"fallbacks": {"model": "m"}}, "fallbacks is a list"),
+        ({"fallbacks": [3]}, "a mapping, not int"),
+        ({"fallbacks": [{"model": "m", "api_key": 3}]}, "api_key is a text, not int"),
+        ({"api_base": 3, "api_key": "k"}, "api_base is a text, not int"),
+        ({"api_key": b"sk-secret"}, "api_key is a text, not bytes"),
+        ({"mock_response": ["x"]}, "mock_response is a text, not list"),
     ],
 )
 def test_argument_that_cannot_be_used_is_named(given: dict[str, Any], said: str) -> None:
@@ -177,3 +184,11 @@ def test_secrets_are_in_no_repr() -> None:
     llm.configure(api_key="sk-secret", ledger="postgres://u:secret@h/db")
     assert "secret" not in repr(current())
     assert "secret" not in repr(plan())
+
+
+@pytest.mark.parametrize("name", ["proxy", "ledger", "api_key", "api_base", "key", "user", "end_user"])
+def test_setting_that_is_no_text_is_refused_at_once_and_changes_nothing(name: str) -> None:
+    before = current()
+    with pytest.raises(llm.UsageError, match=f"{name} is a text, not int"):
+        llm.configure(**{name: 3})  # pyright: ignore[reportArgumentType] - that is what is refused
+    assert current() == before
