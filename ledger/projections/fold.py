@@ -46,6 +46,29 @@ WHERE head.seq > s.lo
 ORDER BY s.journal_id
 """
 
+#: The same of the oldest journals alone, of as many as hold $3 events: a batch is then some hours or days of the book,
+#: whose sums are few and lie together, and not a little of every day. Newer journals wait, as in a rebuild they may.
+_SPANS_IN_TURN = """
+WITH heads AS (
+    SELECT s.journal_id, s.lo, head.seq, sum(head.seq - s.lo) OVER (ORDER BY s.journal_id) - (head.seq - s.lo) AS before
+    FROM unnest($1::uuid[], $2::bigint[], $4::bigint[]) AS s (journal_id, lo, most)
+    CROSS JOIN LATERAL (
+        SELECT seq FROM ledger.events
+        WHERE journal_id = s.journal_id AND journal_id = ANY ($1::uuid[]) AND seq <= s.most ORDER BY seq DESC LIMIT 1
+    ) AS head
+    WHERE head.seq > s.lo
+)
+SELECT s.journal_id, s.lo, coalesce(taken.seq, s.seq) AS hi FROM heads AS s
+LEFT JOIN LATERAL (
+    SELECT seq FROM ledger.events
+    WHERE journal_id = s.journal_id AND journal_id = ANY ($1::uuid[])
+      AND seq > s.lo AND seq <= s.seq AND type <> 'chunk.received'
+    ORDER BY seq OFFSET $3 - 1 LIMIT 1
+) AS taken ON true
+WHERE s.before < $3
+ORDER BY s.journal_id
+"""
+
 #: journal.sealed is a journal's last event, so it can only stand at the upper bound.
 _MOVE = """
 UPDATE @target@.checkpoints AS c SET folded_seq = s.reached, stopped_by = s.stopped_by, finished = EXISTS (
@@ -87,18 +110,21 @@ async def spans(
     batch_events: int,
     target: str = LIVE,
     up_to: dict[UUID, int] | None = None,
+    in_turn: bool = False,
 ) -> list[Span]:
     """Read what is to be folded next: of all unfinished journals together about `batch_events` events without chunks.
 
-    `up_to` bounds the seq of each journal (0 for those that it does not name); None: everything there is.
+    `in_turn`: of the oldest journals first, up to twice as many events. `up_to` bounds the seq of each journal (0 for
+    those that it does not name); None: everything there is.
     """
     unfinished = await connection.fetch(_UNFINISHED.replace("@target@", target), projection.name)
     if not unfinished:
         return []
     journals = [row["journal_id"] for row in unfinished]
     limits = [_FOREVER if up_to is None else up_to.get(journal, 0) for journal in journals]
-    each = max(1, batch_events // len(journals))
-    rows = await connection.fetch(_SPANS, journals, [row["folded_seq"] for row in unfinished], each, limits)
+    each = batch_events if in_turn else max(1, batch_events // len(journals))
+    statement = _SPANS_IN_TURN if in_turn else _SPANS
+    rows = await connection.fetch(statement, journals, [row["folded_seq"] for row in unfinished], each, limits)
     return [Span(row["journal_id"], row["lo"], row["hi"]) for row in rows]
 
 

@@ -177,7 +177,7 @@ async def catch_up(
         raise RebuildError(f"Projection {projection.name} is not registered: run `llm ledger migrate`.")
     while True:
         await connection.execute(_CHECKPOINTS.replace("@target@", target), projection.name)
-        work = await spans(connection, projection, batch_events=BATCH_EVENTS, target=target, up_to=up_to)
+        work = await spans(connection, projection, batch_events=BATCH_EVENTS, target=target, up_to=up_to, in_turn=True)
         if not work:
             return
         events = sum(span.hi - span.lo for span in work)

@@ -66,6 +66,7 @@ async def test_poll_reads_the_head_of_unfinished_journals_only(connection: async
     names = [ALL[0].name] * len(journals)
     plans = [
         await _plan(connection, fold_module._SPANS, journals, lo, 100, hi),
+        await _plan(connection, fold_module._SPANS_IN_TURN, journals, lo, 100, hi),
         await _plan(connection, projector_module._NEWS, names, journals, lo),
     ]
     for plan in plans:

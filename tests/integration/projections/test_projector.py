@@ -90,6 +90,29 @@ async def test_fold_with_a_flush_between_bound_and_statements_leaves_it_for_the_
     assert await projected.spend(connection) == plain_spend(events)
 
 
+async def test_spans_in_turn_are_of_the_oldest_journals_and_leave_nothing_out(connection: asyncpg.Connection) -> None:
+    journals = await open_journals(connection, 4)
+    book = random_book(journals, 12, 400)
+    await write(connection, book.all_events())
+    heads = {journal: events[-1].seq for journal, events in book.events.items()}
+    sizes = [heads[journal] for journal in journals]
+    assert [span.journal_id for span in await spans(connection, SPEND, batch_events=1000)] == journals
+    first, second = sizes[0], sizes[0] + 1
+    for batch_events, taken in ((first - 1, 1), (first, 1), (second, 2), (sum(sizes[:3]), 3), (10_000, 4)):
+        found = await spans(connection, SPEND, batch_events=batch_events, in_turn=True)
+        assert [span.journal_id for span in found] == journals[:taken]
+        assert sum(span.hi - span.lo for span in found) <= 2 * batch_events
+    read = dict.fromkeys(journals, 0)
+    while found := await spans(connection, SPEND, batch_events=37, in_turn=True, up_to=heads):
+        async with connection.transaction():
+            await fold(connection, SPEND, found, batch=1)
+        for span in found:
+            assert span.lo == read[span.journal_id]
+            read[span.journal_id] = span.hi
+    assert read == heads
+    assert await projected.spend(connection) == plain_spend(book.all_events())
+
+
 async def test_two_projectors_on_one_book_fold_each_event_once(
     database_url: str, connection: asyncpg.Connection
 ) -> None:
