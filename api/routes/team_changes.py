@@ -8,7 +8,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -107,19 +107,31 @@ async def update(desk: TeamDesk, actor: Caller, team_id: str, given: dict[str, A
     await _change(desk, actor, team_id, TEAM_UPDATED, lambda state: {**_existing(state, team_id), **given})
 
 
-async def delete(desk: TeamDesk, actor: Caller, team_id: str) -> None:
-    """Delete a team that has no key left; what was booked under its id stays booked.
+async def delete(desk: TeamDesk, actor: Caller, team_ids: Sequence[str]) -> None:
+    """Delete teams that have no key left; what was booked under their ids stays booked.
+
+    All are looked at before the first is deleted, so that a wrong name leaves all of them.
 
     Raises:
         ApiFailure: 404 for a team that was not created, 409 for one with keys that are not revoked, 503.
     """
+    for team_id in team_ids:
+        _existing((await _settled(desk, team_id)).state, team_id)
+        await _require_no_keys(desk, team_id)
+    for team_id in team_ids:
+        await _require_no_keys(desk, team_id)
+        await _change(
+            desk, actor, team_id, TEAM_DELETED, lambda state, team=team_id: {**_existing(state, team), "deleted": True}
+        )
+
+
+async def _require_no_keys(desk: TeamDesk, team_id: str) -> None:
     async with reading(desk.reads) as connection:
         left = await standing_keys(connection, team_id)
     if left:
         raise conflict(
             f"The team {team_id[:80]!r} still has keys ({left}): revoke them, or give them another team.", "team_ids"
         )
-    await _change(desk, actor, team_id, TEAM_DELETED, lambda state: {**_existing(state, team_id), "deleted": True})
 
 
 def _existing(state: dict[str, Any] | None, team_id: str) -> dict[str, Any]:

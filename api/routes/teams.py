@@ -75,8 +75,7 @@ async def delete_teams(request: Request, running: Running, who: Administrator) -
         if name != "team_ids":
             raise unknown_field(name, {"team_ids"})
     team_ids = read_texts(body.get("team_ids"), "team_ids", _MANY_MAX)
-    for team_id in team_ids:
-        await team_changes.delete(running.teams, who, team_id)
+    await team_changes.delete(running.teams, who, team_ids)
     return ExactJson({"deleted_teams": team_ids})
 
 
@@ -84,7 +83,10 @@ async def delete_teams(request: Request, running: Running, who: Administrator) -
 async def get_team_info(request: Request, running: Running, who: Anybody) -> ExactJson:
     """Return a team with what was booked to it over all time, and its keys; a key sees its own team and itself."""
     team_id = _INFO.read(request).text("team_id") or who.team
-    if not team_id or not (who.may_read_all or team_id == who.team):
+    if not team_id:
+        message = "This key belongs to no team: say which one by team_id."
+        raise bad_request(message, param="team_id", code="missing_required_parameter")
+    if not (who.may_read_all or team_id == who.team):
         raise _unknown(team_id)
     async with snapshot(running.reads) as connection:
         row = await team_info(connection, team_id)

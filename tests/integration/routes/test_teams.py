@@ -53,7 +53,12 @@ async def test_team_wish_that_cannot_be_obeyed_is_refused(proxy: Proxy) -> None:
         ("delete", {"teams": ["red"]}, (400, "unknown_parameter", "teams")),
     ):
         assert refusal(await proxy.post(f"/team/{path}", body)) == expected, (path, body)
+    await proxy.post("/team/new", {"team_id": "green"})
+    for wrong, status in (("red", 409), ("nobody", 404)):
+        assert (await proxy.post("/team/delete", {"team_ids": ["green", wrong]})).status_code == status
+        assert (await proxy.get("/team/info", team_id="green")).status_code == 200
     await proxy.post("/key/update", {"key": key["key"], "team": None})
+    assert refusal(await proxy.get("/team/info", key["key"])) == (400, "missing_required_parameter", "team_id")
     assert (await proxy.post("/team/delete", {"team_ids": ["red"]})).status_code == 200
 
 
