@@ -14,8 +14,8 @@ from urllib.parse import unquote
 import orjson
 
 from llm.json_spans import ANY, Members, Path, Span, find_spans, scan_object, splice
-from llm.json_text import read_json
-from llm.sse import data_spans
+from llm.json_text import JsonError, read_json
+from llm.sse import PartialBlock, data_spans
 from llm.tool_urls import mask_url
 
 MASKED = "[masked]"
@@ -70,7 +70,7 @@ def mask_secrets(body: bytes, members: Members | None = None, *, key: str = "") 
     Raises:
         JsonError: the body may hold a secret and is not JSON; it must not be stored then.
     """
-    if not _may_hold_secret(body):
+    if not (_may_have_tools(body) and _may_hold_secret(body)):
         return _without_key(body, 0, key)
     edits = _edits(body, members)
     return _without_key(splice(body, edits), len(edits), key)
@@ -82,7 +82,12 @@ def mask_block(block: bytes, key: str = "") -> tuple[bytes, int]:
     Raises:
         JsonError: the data may hold a secret and is not JSON; it must not be stored then.
     """
-    if not _may_hold_secret(block):
+    if isinstance(block, PartialBlock):
+        # A part need not say whose members it holds, nor that they are data.
+        if _may_hold_secret(block):
+            raise JsonError("a part of a block")
+        return _without_key(block, 0, key)
+    if not (_may_have_tools(block) and _may_hold_secret(block)):
         return _without_key(block, 0, key)
     lines = data_spans(block)
     data = b"\n".join(block[start:end] for start, end in lines)
@@ -174,20 +179,36 @@ def may_hold_secret(text: bytes, key: str = "") -> bool:
     return _may_hold_secret(text) or (len(key) >= KEY_CHARS_MIN and key.encode() in text)
 
 
-def _may_hold_secret(text: bytes) -> bool:
-    """Whether a key of `_IN_TOOL` or a URL may occur, in plain letters or escaped; asked of every block, so unrolled.
+def _may_have_tools(text: bytes) -> bool:
+    """Whether there may be tools at all, in which alone secrets are: an answer without any says `"tools": []`.
 
-    JSON holds no NUL; a text in UTF-16, of which nothing can be seen here, is full of them.
+    Asked of every body and block: one look for one word, instead of one for each of those below.
     """
+    at = text.find(b"tools")
+    while at >= 0:
+        if text[at + 5 : at + 9] != b'":[]' and text[at + 5 : at + 10] != b'": []':
+            return True
+        at = text.find(b"tools", at + 9)
+    return _is_unreadable(text)
+
+
+def _may_hold_secret(text: bytes) -> bool:
+    """Whether a key of `_IN_TOOL` or a URL may occur, in plain letters or escaped."""
     return (
         b"authorization" in text
         or b"headers" in text
         or b"domain_secrets" in text
         or b"server_url" in text
-        or b"\0" in text
-        # One letter is found several times as fast as four, and most deltas have no backslash at all.
-        or (b"\\" in text and b"\\u00" in text and _ESCAPED_LETTER.search(text) is not None)
+        or _is_unreadable(text)
     )
+
+
+def _is_unreadable(text: bytes) -> bool:
+    """Whether words in it cannot be seen: letters are escaped, or there are NULs (JSON has none, UTF-16 many).
+
+    One letter is found several times as fast as four, and most deltas have no backslash at all.
+    """
+    return b"\0" in text or (b"\\" in text and b"\\u00" in text and _ESCAPED_LETTER.search(text) is not None)
 
 
 def _edits(body: bytes, members: Members | None) -> list[_Edit]:

@@ -16,7 +16,7 @@ from llm.masking import (
     mask_secrets,
     mask_text,
 )
-from llm.sse import BlockSplitter
+from llm.sse import BlockSplitter, PartialBlock
 from tests.support.corpus import recorded_rows
 
 CANARY = "canary-7f3a"
@@ -26,6 +26,8 @@ CANARY = "canary-7f3a"
     "body",
     [
         '{"tools":[{"type":"mcp","authorization":"canary-7f3a"}]}',
+        '{"tools":[], "tools": [], "tools" : [{"type":"mcp","authorization":"canary-7f3a"}]}',
+        '{"tools": [],"input":[{"tools":\t[{"authorization":"canary-7f3a"}]}]}',
         '{"tools":[{"type":"mcp","\\u0061uthorization":"canary-7f3a"}]}',
         '{"t\\u006fols":[{"type":"mcp","\\u0068eader\\u0073":{"x":"canary-7f3a"}}]}',
         '{"tools":[{"headers":{"x-key":"canary-7f3a", "y": "<redacted>"}}]}',
@@ -98,6 +100,13 @@ def test_mask_secrets_masks_the_key_that_an_upstream_repeats() -> None:
     assert mask_block(b"data: " + refusal + b"\n\n", "sk-upstream-1") == (b"data: " + masked + b"\n\n", 1)
     assert mask_secrets(refusal, key="sk-") == mask_secrets(refusal) == (refusal, 0)
     assert mask_text("no sk-upstream-1 here", "sk-upstream-1") == "no [masked] here"
+
+
+def test_part_of_a_block_that_may_hold_a_secret_is_not_taken_for_read() -> None:
+    rest = b'"headers":{"x":"canary-7f3a"}}]}}\n\n'
+    with pytest.raises(JsonError):
+        mask_block(PartialBlock(rest))
+    assert mask_block(PartialBlock(b'a long text"}}\n\n')) == (b'a long text"}}\n\n', 0)
 
 
 def test_mask_headers_masks_a_key_in_every_value_and_leaves_the_rest() -> None:

@@ -90,7 +90,7 @@ async def test_block_over_the_maximum_is_recorded_in_marked_pieces(monkeypatch: 
 
 
 async def test_block_that_may_hold_a_secret_and_is_no_json_is_withheld_from_the_book_only() -> None:
-    block = b'data: {"authorization": "tok-1"\n\n'
+    block = b'data: {"tools": [{"authorization": "tok-1"\n\n'
     bench = await Bench(FakeAnswer(200, SSE, [block, COMPLETED])).serve()
     _, facts, body = next(event for event in bench.record.events if event[0] == "chunk.received")
     assert (facts["withheld_bytes"], body) == (len(block), b"")
