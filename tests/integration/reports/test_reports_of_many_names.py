@@ -139,6 +139,14 @@ REPORTS: dict[str, tuple[Callable[[AsyncConnection], Any], set[str]]] = {
     "one team by model": (_spend(filters=_TEAM, group_by=("model",)), {_PERIODS, _ROWS}),
     "one key by end user": (_spend(scope="key-7", group_by=("end_user",)), {"spend_names_key", "spend_key"}),
     "one end user by day": (_spend(filters=_CUSTOMER, interval="day"), {_NAMES, "spend_end_user"}),
+    **{
+        f"{name}, by key": (_spend(filters=filters, group_by=("key",)), {"calls_flagged"})
+        for name, filters in (
+            ("interrupted", SpendFilters(interrupted=True)),
+            ("unpriced", SpendFilters(unpriced=True)),
+            ("estimated", SpendFilters(estimated=True)),
+        )
+    },
     "ends by day": (lambda connection: ends_report(connection, **PERIOD, interval="day"), {"call_names_pkey"}),
     "usage by day and key": (
         lambda connection: sums_by_bucket(connection, DAYS, group_by=("key_id",), only=Only({}), groups_max=10_000),
