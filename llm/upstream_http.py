@@ -6,6 +6,7 @@ aiohttp itself rather than httpx over it: of a bare pass-through on one core, th
 
 import ssl
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 from io import BytesIO
 from typing import Final
 
@@ -23,6 +24,8 @@ CONNECTIONS_MAX: Final = 2_000
 _HEADER_BYTES_MAX: Final = 65_536
 _READ_BUFFER_BYTES: Final = 256 * 1024
 _BODY_AT_ONCE_BYTES_MAX: Final = 256 * 1024
+#: A program of the SDK may compute the timeouts and bases of its calls; a config has a few of each.
+_REMEMBERED_MAX: Final = 256
 
 
 class _Answer:
@@ -62,15 +65,18 @@ def _payload(body: bytes) -> bytes | BytesIO | None:
     return BytesIO(body) if len(body) > _BODY_AT_ONCE_BYTES_MAX else body or None
 
 
+@lru_cache(_REMEMBERED_MAX)
+def _timeout(read_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S, sock_read=read_s, connect=60.0)
+
+
 class HttpUpstream:
     """Sends requests over HTTP/1.1, keeps connections, follows no redirects, keeps no cookies."""
 
     def __init__(self, proxy_for: Callable[[str], str | None] = lambda _url: None) -> None:
-        """`proxy_for` names the HTTP proxy through which a URL is reached, if any; asked once a base."""
+        """`proxy_for` names the HTTP proxy through which a URL is reached, if any; its answers are remembered."""
         self._session: aiohttp.ClientSession | None = None
-        self._proxy_for = proxy_for
-        self._proxies: dict[str, str | None] = {}
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        self._proxy_for = lru_cache(_REMEMBERED_MAX)(proxy_for)
 
     def _open(self) -> aiohttp.ClientSession:
         # Made late: a session belongs to the loop that it is made in.
@@ -100,12 +106,6 @@ class HttpUpstream:
             self._session = self._open()
         deployment = request.deployment
         read_s = deployment.stream_timeout_s if request.is_stream else deployment.timeout_s
-        timeout = self._timeouts.get(read_s)
-        if timeout is None:
-            timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S, sock_read=read_s, connect=60.0)
-            self._timeouts[read_s] = timeout
-        if deployment.api_base not in self._proxies:
-            self._proxies[deployment.api_base] = self._proxy_for(deployment.api_base)
         try:
             response = await self._session.request(
                 request.method,
@@ -114,8 +114,8 @@ class HttpUpstream:
                 headers=request.headers,
                 data=_payload(request.body),
                 allow_redirects=False,
-                timeout=timeout,
-                proxy=self._proxies[deployment.api_base],
+                timeout=_timeout(read_s),
+                proxy=self._proxy_for(deployment.api_base),
             )
         # Clients read these: where an upstream lies is the operator's, and stands in the book with the attempt.
         except aiohttp.ClientConnectorError as error:

@@ -108,10 +108,16 @@ async def _ask(call_id: str, plan: Plan, upstream: Upstream, headers: Headers) -
                 await answer.aclose()
     except (UpstreamError, TimeoutError):
         return None
-    return _cost_of_book(json.loads(body)) if answer.status == _OK else None
+    if answer.status != _OK:
+        return None
+    try:
+        return _cost_of_book(json.loads(body))
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        # Something else than a proxy of this kind answered: the stream that came from there is whole all the same.
+        return None
 
 
-def _cost_of_book(row: dict[str, Any]) -> Cost | None:
+def _cost_of_book(row: Any) -> Cost | None:
     """Return the cost of the attempt that ended a call, as the event says it."""
     for cost in reversed(row.get("costs") or []):
         facts: dict[str, Any] = cost.get("facts", cost)

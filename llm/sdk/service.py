@@ -113,10 +113,10 @@ class Service:
             record = RecordWithoutBodies(record)
         try:
             received = await recorder.received(record, request, identity)
-        except FencedError as error:
-            raise RecordingError(LEDGER_UNAVAILABLE.message) from error
-        except BaseException:
+        except BaseException as error:
             record.close()
+            if isinstance(error, FencedError):
+                raise RecordingError(LEDGER_UNAVAILABLE.message) from error
             raise
         first, *others = deployments
         fallbacks = {first.model_name: tuple(other.model_name for other in others)}

@@ -16,9 +16,10 @@ from openai.types.responses import Response as OpenAIResponse
 import llm
 from tests.acceptance.conftest import MakeProxy
 from tests.acceptance.test_openai_sdk import REFUSED
+from tests.support.engine import COMPLETED
 from tests.support.proxy import MASTER_KEY, LocalProxy, configuration, deployment
 from tests.support.sdk import beside, fresh_sdk, same
-from tests.support.upstream import Upstream, expected_text
+from tests.support.upstream import Upstream, expected_text, framing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -235,6 +236,18 @@ async def test_stream_without_its_terminal_event_is_a_connection_error_after_the
     assert (stream.cost_state, stream.cost_usd is None) == (
         ("unknown", True) if script == "empty_stream" else ("estimated", False)
     )
+
+
+@pytest.mark.parametrize("told", [b"<html>", b"[]", b"null", b'{"costs": [{"facts": {"final": true}}]}', b"9" * 5_000])
+async def test_stream_is_whole_although_what_it_cost_cannot_be_read(upstream: Upstream, told: bytes) -> None:
+    llm.configure(proxy=upstream.url, api_key="sk-x", api_base=None)
+    events = [f'data: {{"type":"{name}","sequence_number":0}}\n\n'.encode() for name in ("odd.event", "other.event")]
+    whole = b"".join(events) + COMPLETED
+    upstream.script(framing.stream(whole, headers=(framing.SSE_TYPE, ("x-llm-call-id", "1"))), framing.plain(told))
+    stream = await llm.aresponses(**CALL, stream=True)
+    assert [event.type async for event in stream] == ["odd.event", "other.event", "response.completed"]
+    assert (stream.cost_state, stream.cost_usd) == (None, None)
+    assert [request.path for request in upstream.requests] == ["/v1/responses", "/ledger/calls/1"]
 
 
 @pytest.mark.parametrize("way", WAYS)
