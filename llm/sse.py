@@ -163,12 +163,6 @@ def data_spans(block: bytes) -> list[tuple[int, int]]:
     return _field_spans(block, b"data")
 
 
-def is_comment(block: bytes) -> bool:
-    """Whether the block holds comments and nothing else; a client of the stream sees no event then."""
-    lines = [line for line in _LINE_END.split(block.removeprefix(_BOM)) if line]
-    return bool(lines) and all(line.startswith(b":") for line in lines)
-
-
 def _field_spans(block: bytes, name: bytes) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     cr = _CR in block

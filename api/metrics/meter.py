@@ -29,7 +29,6 @@ from llm.outcome import Outcome
 
 #: Money is counted in units of 1e-12 USD, the finest that the book holds: sums of integers are exact.
 USD_DIGITS: Final = 12
-_UNIT: Final = 10**USD_DIGITS
 _TERMINAL_AT: Final = {name: i * len(STATUSES) * len(STREAMS) for i, name in enumerate(TERMINALS)}
 _REFUSAL_AT: Final = {int(name): i for i, name in enumerate(REFUSALS) if name.isdigit()}
 _STREAM_CELLS: Final = len(DURATIONS) * DURATION_CELLS

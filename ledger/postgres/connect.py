@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 APP_ROLE = "responses_ledger_app"
 REPORTING_ROLE = "responses_ledger_reporting"
 
-#: An unreachable server is known as such after this long.
+#: An unreachable server is known as such after this long, where the URL has no `connect_timeout`.
 CONNECT_TIMEOUT_S = 10
 
 #: What a lost or unreachable database raises; a query's own faults are `asyncpg.PostgresError`s of other classes.
@@ -50,9 +50,11 @@ async def connect(url: str, *, purpose: str, role: str | None = APP_ROLE, **sett
     if role is not None:
         # As a start-up setting it outlives RESET ALL, which SET ROLE would not.
         session["role"] = role
-    arguments = parse(url).asyncpg_kwargs()
+    target = parse(url)
+    arguments = target.asyncpg_kwargs()
     session = {**arguments.pop("server_settings", {}), **session}
-    return await asyncpg.connect(**arguments, server_settings=session, timeout=CONNECT_TIMEOUT_S)
+    timeout_s = target.connect_timeout_s or CONNECT_TIMEOUT_S
+    return await asyncpg.connect(**arguments, server_settings=session, timeout=timeout_s)
 
 
 def engine(

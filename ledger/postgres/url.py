@@ -85,9 +85,9 @@ class Target:
     parameters: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
 
     @property
-    def connect_timeout_s(self) -> float | None:
-        """The URL's `connect_timeout`; None where it names none or 0, which means for ever."""
-        value = float(dict(self.parameters).get("connect_timeout", "0"))
+    def connect_timeout_s(self) -> int | None:
+        """The URL's `connect_timeout`; None where it names none or 0, which psql takes for ever."""
+        value = int(dict(self.parameters).get("connect_timeout") or "0")
         return value if value > 0 else None
 
     @property

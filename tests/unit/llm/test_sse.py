@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm.sse import BlockSplitter, PartialBlock, data, event_name, is_comment
+from llm.sse import BlockSplitter, PartialBlock, data, event_name
 from tests.support.corpus import recorded_rows
 
 MIB = 1024 * 1024
@@ -98,13 +98,6 @@ def test_event_name_of_a_block_is_its_last_event_field(block: bytes, name: str |
 )
 def test_data_of_a_block_joins_its_fields(block: bytes, expected: bytes) -> None:
     assert data(block) == expected
-
-
-def test_is_comment_with_a_field_beside_the_comment_is_false() -> None:
-    assert is_comment(b": ping\n\n")
-    assert is_comment(b"\n\n: ping\r\n:\r\n\r\n")
-    assert not is_comment(b": ping\ndata: a\n\n")
-    assert not is_comment(b"\n\n")
 
 
 @pytest.mark.corpus

@@ -96,6 +96,7 @@ def test_hostaddr_with_verify_full_keeps_the_name_that_is_verified() -> None:
 def test_connect_timeout_of_zero_or_none_is_no_limit() -> None:
     assert parse("postgresql://h?connect_timeout=7").connect_timeout_s == 7
     assert parse("postgresql://h?connect_timeout=0").connect_timeout_s is None
+    assert parse("postgresql://h?connect_timeout=").connect_timeout_s is None
     assert parse("postgresql://h").connect_timeout_s is None
 
 
