@@ -4,6 +4,7 @@ A text that a spreadsheet would take for a formula (it begins with = + - @, a ta
 apostrophe in front; numbers do not. Money is in plain decimals, times are RFC 3339 in UTC, lists have commas between.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
@@ -24,6 +25,8 @@ FORMAT: Final = Parameter("format", "json (usually) or csv; also by the header A
 
 Rows = AsyncGenerator[Mapping[str, Any]]
 
+#: A table that nobody reads holds its connection, and the database's rubbish, no longer than this.
+STREAM_S: Final = 600.0
 _PIECE_CHARS: Final = 32_768
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _QUOTED: Final = frozenset(',"\r\n')
@@ -65,12 +68,20 @@ def csv_stream(
     )
 
 
+class TooSlowError(Exception):
+    """A table is read more slowly than its connection can be lent; the answer breaks off."""
+
+
 class _Table(StreamingResponse):
-    """Closes what it reads when its reader leaves: a connection may hang on it."""
+    """Closes what it reads when its reader leaves, or stands still: a connection may hang on it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            # Around the sending: whoever reads nothing at all is never asked for the next row.
+            async with asyncio.timeout(STREAM_S):
+                await super().__call__(scope, receive, send)
+        except TimeoutError as error:
+            raise TooSlowError(f"The table was not read within {STREAM_S:.0f} s.") from error
         finally:
             if isinstance(self.body_iterator, AsyncGenerator):
                 await self.body_iterator.aclose()

@@ -231,7 +231,7 @@ print(*[event.type for event in stream][-1:], stream.cost_usd)
 
 async def test_program_that_ends_with_an_open_stream_books_it_and_does_not_hang(go: str, upstream: Upstream) -> None:
     upstream.script("stalled_stream")
-    printed = await beside(lambda: ended(program(REPEAT, BOOK=go, UPSTREAM=f"{upstream.url}/v1"), 30))
+    printed = await beside(lambda: ended(program(REPEAT, BOOK=go, UPSTREAM=f"{upstream.url}/v1")))
     async with Book(go) as book:
         story = await book.story(UUID(printed))
         assert story.check().end.type == "call.cancelled"

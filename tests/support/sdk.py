@@ -40,7 +40,7 @@ def program(code: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=given)
 
 
-def ended(process: subprocess.Popen[str], timeout_s: float = 60.0) -> str:
+def ended(process: subprocess.Popen[str], timeout_s: float = 120.0) -> str:
     """Wait until a program has ended well; return what it printed."""
     try:
         printed, complaint = process.communicate(timeout=timeout_s)

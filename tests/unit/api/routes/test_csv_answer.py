@@ -1,13 +1,16 @@
 """Records of tables: RFC 4180, exact money, and nothing that a spreadsheet would run."""
 
+import asyncio
 import csv
 import io
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from api.routes import csv_answer
 from api.routes.csv_answer import line_of
 
 
@@ -39,3 +42,28 @@ def test_line_of_one_cell_is_spelt_and_quoted(cell: Any, text: str) -> None:
 def test_line_of_awkward_texts_is_read_back_as_it_was() -> None:
     cells = ["a,b", 'c"d', "e\nf", "", " g ", "ü"]
     assert next(csv.reader(io.StringIO(line_of(cells), newline=""))) == cells
+
+
+@pytest.mark.parametrize("spec_version", ["2.0", "2.4"])
+async def test_table_that_its_reader_leaves_lying_is_broken_off_and_closed(
+    monkeypatch: pytest.MonkeyPatch, spec_version: str
+) -> None:
+    monkeypatch.setattr(csv_answer, "STREAM_S", 0.05)
+    closed = asyncio.Event()
+
+    async def rows() -> AsyncGenerator[dict[str, str]]:
+        try:
+            while True:
+                yield {"name": "x" * 100}
+        finally:
+            closed.set()
+
+    async def for_ever(message: Any = None) -> Any:
+        if message is None or message["type"] != "http.response.start":
+            await asyncio.get_running_loop().create_future()
+
+    table = csv_answer.csv_stream("names", ("name",), rows())
+    with pytest.raises(csv_answer.TooSlowError):
+        async with asyncio.timeout(20):
+            await table({"type": "http", "asgi": {"spec_version": spec_version}}, for_ever, for_ever)
+    assert closed.is_set()
