@@ -13,7 +13,8 @@ import asyncpg
 from api.auth import Caller
 from api.errors import bad_request, not_found, unavailable
 from ledger.encoding import is_storable
-from ledger.postgres.connect import CONNECTION_LOST, connect
+from ledger.postgres.connect import CONNECTION_LOST
+from ledger.postgres.shared import SharedConnection
 from llm.deployment import Deployment
 from llm.engine import Engine
 from llm.request import ClientRequest
@@ -22,6 +23,7 @@ _FIND: Final = """
 SELECT call_id, key_id, deployment, bodies_stored FROM ledger.calls WHERE response_id = $1 ORDER BY received_at LIMIT 1
 """
 _ID_CHARS_MAX: Final = 512
+_ASK_S: Final = 5.0
 _COLLECTION: Final = frozenset({"/responses", "/responses/compact", "/responses/input_tokens"})
 #: A response may be referred to before its call has been folded: look again after these pauses.
 _PAUSES_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8)
@@ -43,10 +45,8 @@ class Affinity:
     """Looks up earlier responses, over a connection of its own."""
 
     def __init__(self, url: str, engine: Engine) -> None:
-        self._url = url
         self._engine = engine
-        self._connection: asyncpg.Connection | None = None
-        self._turn = asyncio.Lock()
+        self._shared = SharedConnection(url, purpose="affinity", timeout_s=_ASK_S, statement_timeout="5s")
 
     async def pinned(self, request: ClientRequest, caller: Caller) -> Pinned:
         """Return the deployment that a call must go to, and whose response it will show.
@@ -94,12 +94,9 @@ class Affinity:
         for pause_s in _PAUSES_S:
             await asyncio.sleep(pause_s)
             try:
-                async with self._turn, asyncio.timeout(5):
-                    if self._connection is None or self._connection.is_closed():
-                        self._connection = await connect(self._url, purpose="affinity", statement_timeout="5s")
-                    found = await self._connection.fetchrow(_FIND, response_id)
+                async with self._shared.turn() as connection:
+                    found = await connection.fetchrow(_FIND, response_id)
             except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-                await self.close()
                 raise unavailable("The ledger's database cannot be reached, so no response can be found.") from error
             if found is not None:
                 return found
@@ -107,6 +104,4 @@ class Affinity:
 
     async def close(self) -> None:
         """Close the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
+        self._shared.close()

@@ -163,10 +163,11 @@ class Calls:
         if record.keeps_bodies and not pinned.keeps_bodies:
             # Else reading a response would store what making it was to leave out.
             record = RecordWithoutBodies(record)
-        await record_received(record, facts, request)
         is_noted = pinned.shown_call_id is not None
         stored = None if self._stored is None else self._stored.asked_by(request, caller, is_noted=is_noted)
         call = Call(record, request, client, facts, is_billable(method, path), pinned.deployment, stored)
+        # From here on the call stands in the book, and the engine is who ends it, whatever happens.
+        await record_received(record, facts, request)
         await self._engine.serve(call)
 
     async def _note_reading(self, pinned: Pinned, request: ClientRequest, caller: Caller) -> None:

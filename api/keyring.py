@@ -15,12 +15,14 @@ import asyncpg
 from api.auth import MASTER_KEY_ID, Caller, KeyState
 from api.errors import unavailable
 from ledger.money.exact import plain
-from ledger.postgres.connect import CONNECTION_LOST, connect
+from ledger.postgres.connect import CONNECTION_LOST
+from ledger.postgres.shared import SharedConnection
 
 logger = logging.getLogger(__name__)
 
 _KEYS_MAX: Final = 20_000
 _POLL_S: Final = 0.2
+_ASK_S: Final = 5.0
 _SPEND_POLL_S: Final = 1.0
 #: Keys in memory are trusted for this long without a successful poll; then calls are refused.
 _TRUST_S: Final = 60.0
@@ -57,11 +59,9 @@ class CachedKeyring:
     """The keys in memory, at most `_KEYS_MAX`, the longest unused leave first."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._shared = SharedConnection(url, purpose="keys", timeout_s=_ASK_S, statement_timeout="5s")
         self._states: OrderedDict[str, KeyState] = OrderedDict()
         self._spend: dict[str, Decimal] = {}
-        self._connection: asyncpg.Connection | None = None
-        self._turn = asyncio.Lock()
         self._keys_batch = -1
         self._spend_batch = -1
         self._polled_at: float | None = None
@@ -79,10 +79,9 @@ class CachedKeyring:
             self._states.move_to_end(key_hash)
             return state
         try:
-            async with self._turn, asyncio.timeout(5):
-                row = await (await self._connected()).fetchrow(_FIND, key_hash)
+            async with self._shared.turn() as connection:
+                row = await connection.fetchrow(_FIND, key_hash)
         except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
-            self._disconnect()
             raise unavailable("The ledger's database cannot be reached, so the key cannot be checked.") from error
         if row is None:
             return None
@@ -119,41 +118,29 @@ class CachedKeyring:
         """Follow the projection for as long as the process lives."""
         while True:
             try:
-                async with self._turn, asyncio.timeout(5):
-                    await self._poll()
+                await self._poll()
             except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
                 logger.debug("keys: poll failed: %s: %s", type(error).__name__, error)
-                self._disconnect()
             await asyncio.sleep(_POLL_S)
 
     async def _poll(self) -> None:
-        connection = await self._connected()
-        batches = {row["name"]: row["batch"] for row in await connection.fetch(_BATCH)}
-        now = asyncio.get_running_loop().time()
-        if batches.get("keys", 0) != self._keys_batch:
-            if self._states:
-                self._forget({row["key_id"] for row in await connection.fetch(_CHANGED, self._keys_batch)})
-            self._keys_batch = batches.get("keys", 0)
-        if now - self._spend_polled_at >= _SPEND_POLL_S and batches.get("spend", 0) != self._spend_batch:
-            for row in await connection.fetch(_SPENT, self._spend_batch, [MASTER_KEY_ID, *self._spend]):
-                self._spend[row["key_id"]] = row["spend_usd"]
-            self._spend_batch = batches.get("spend", 0)
-            self._spend_polled_at = now
-        self._polled_at = now
-
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._url, purpose="keys", statement_timeout="5s")
-        return self._connection
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
+        async with self._shared.turn() as connection:
+            batches = {row["name"]: row["batch"] for row in await connection.fetch(_BATCH)}
+            now = asyncio.get_running_loop().time()
+            if batches.get("keys", 0) != self._keys_batch:
+                if self._states:
+                    self._forget({row["key_id"] for row in await connection.fetch(_CHANGED, self._keys_batch)})
+                self._keys_batch = batches.get("keys", 0)
+            if now - self._spend_polled_at >= _SPEND_POLL_S and batches.get("spend", 0) != self._spend_batch:
+                for row in await connection.fetch(_SPENT, self._spend_batch, [MASTER_KEY_ID, *self._spend]):
+                    self._spend[row["key_id"]] = row["spend_usd"]
+                self._spend_batch = batches.get("spend", 0)
+                self._spend_polled_at = now
+            self._polled_at = now
 
     async def close(self) -> None:
         """Close the connection."""
-        self._disconnect()
+        self._shared.close()
 
 
 def _state(row: Any, key_hash: str) -> KeyState:

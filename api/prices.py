@@ -23,6 +23,7 @@ from ledger.money.config_price import config_price
 from ledger.money.price import Price, PriceError
 from ledger.money.tariff import data_id
 from ledger.postgres.connect import CONNECTION_LOST, connect
+from ledger.postgres.shared import SharedConnection
 from ledger.projections.projector import Projector
 from llm.deployment import Deployment
 
@@ -41,11 +42,9 @@ class PriceFollower:
 
     def __init__(self, url: str, deployments: Iterable[Deployment], use: Callable[[PriceBook], None]) -> None:
         """`use` is given every new state."""
-        self._url = url
         self._deployments = list(deployments)
         self._use = use
-        self._connection: asyncpg.Connection | None = None
-        self._turn = asyncio.Lock()
+        self._shared = SharedConnection(url, purpose="prices", timeout_s=_WAIT_S, statement_timeout="10s")
         self._batch: int | None = None
         #: Which prices of the last look cannot be read here, and why. While there are any, nothing new is taken up.
         self._unreadable: dict[str, str] = {}
@@ -64,9 +63,8 @@ class PriceFollower:
                     await self.refresh()
                 except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
                     logger.debug("prices not followed: %s: %s", type(error).__name__, error)
-                    self._disconnect()
         finally:
-            self._disconnect()
+            self.close()
 
     async def refresh(self) -> None:
         """Read the prices if they have changed; all stay as they were while one cannot be read, which is said once.
@@ -76,12 +74,10 @@ class PriceFollower:
         Raises:
             OSError, asyncpg.PostgresError: the database is out of reach.
         """
-        async with self._turn, asyncio.timeout(_WAIT_S):
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._url, purpose="prices", statement_timeout="10s")
-            batch = await self._connection.fetchval(_BATCH)
+        async with self._shared.turn() as connection:
+            batch = await connection.fetchval(_BATCH)
             if batch != self._batch:
-                known, unreadable = await _read(self._connection)
+                known, unreadable = await _read(connection)
                 self._say(unreadable)
                 if not unreadable:
                     self._use(_book_of(known, self._deployments))
@@ -93,10 +89,9 @@ class PriceFollower:
         if self._unreadable and not unreadable:
             logger.warning("all prices of the book can be read again, and hold")
 
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
+    def close(self) -> None:
+        """Give the connection back."""
+        self._shared.close()
 
 
 async def load_prices(

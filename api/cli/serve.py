@@ -33,6 +33,7 @@ from api.metrics.cells import shared_directory
 from api.settings import Settings
 from api.worker import FACTORY, hand_over
 from ledger.postgres.embedded import EmbeddedPostgresError, EmbeddedServer, start
+from ledger.postgres.embedded_keeping import kept_running
 from ledger.postgres.migrate import SchemaMismatchError, upgrade
 from ledger.postgres.url import DatabaseUrlError, parse
 
@@ -99,6 +100,7 @@ def _prepared(options: ServeOptions) -> Generator[Prepared]:
         embedded = None
         if url is None:
             embedded = stack.enter_context(start(data_dir))
+            stack.enter_context(kept_running(embedded))
             url = embedded.url
         else:
             for name in parse(url).ignored:

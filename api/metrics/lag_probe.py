@@ -6,7 +6,8 @@ from typing import Final
 
 import asyncpg
 
-from ledger.postgres.connect import CONNECTION_LOST, connect
+from ledger.postgres.connect import CONNECTION_LOST
+from ledger.postgres.shared import SharedConnection
 from ledger.projections.lag import Lag, lag
 
 _DATABASE_S: Final = 2.0
@@ -18,11 +19,10 @@ class LagProbe:
     """The projections' lag, asked by one request at a time over a connection of its own, on behalf of all that wait."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._shared = SharedConnection(url, purpose="metrics", timeout_s=_DATABASE_S, statement_timeout="2s")
         self._turn = asyncio.Lock()
         self._lags: list[Lag] | None = None
         self._asked_at_s: float | None = None
-        self._connection: asyncpg.Connection | None = None
 
     async def lags(self) -> list[Lag] | None:
         """Return the lag as it was within the last `_FRESH_S`; None when the database does not tell."""
@@ -34,16 +34,11 @@ class LagProbe:
 
     async def _ask(self) -> list[Lag] | None:
         try:
-            async with asyncio.timeout(_DATABASE_S):
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await connect(self._url, purpose="metrics", statement_timeout="2s")
-                return await lag(self._connection)
+            async with self._shared.turn() as connection:
+                return await lag(connection)
         except (*CONNECTION_LOST, asyncpg.PostgresError):
-            self.close()
             return None
 
     def close(self) -> None:
         """Give the connection back."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
+        self._shared.close()

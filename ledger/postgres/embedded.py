@@ -67,12 +67,15 @@ class EmbeddedServer:
     def ensure_running(self) -> None:
         """Bring watcher and server back if both were killed; the watcher alone does it for the server.
 
+        Does nothing once the share was given back.
+
         Raises:
             EmbeddedPostgresError: it does not start, or no longer on the port that `url` names.
         """
         with FileLock(self._layout.state_lock) as state:
             state.wait_exclusive(STATE_TIMEOUT_S)
-            self._bring_up()
+            if not self._released:
+                self._bring_up()
 
     def release(self) -> None:
         """Give the share back; the last one stops the server and waits for its end. Safe to call twice.
@@ -199,15 +202,20 @@ def _spawn_watcher(layout: Layout, postgres: Path, account: Account | None, port
         f"import sys; sys.path.insert(0, {str(SOURCE_ROOT)!r}); "
         f"from ledger.postgres.embedded_watcher import main; sys.exit(main(sys.argv[1]))"
     )
-    done = subprocess.run(  # noqa: S603 - our own interpreter and program
-        [sys.executable, "-I", "-S", "-c", program, plan.to_json()],
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        timeout=READY_TIMEOUT_S,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and program
+            [sys.executable, "-I", "-S", "-c", program, plan.to_json()],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            timeout=READY_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EmbeddedPostgresError(
+            f"the watcher of the embedded Postgres has not started within {READY_TIMEOUT_S:.0f} s; start again"
+        ) from error
     if done.returncode not in {0, embedded_watcher.ALREADY_WATCHED}:
         raise EmbeddedPostgresError(f"the watcher of the embedded Postgres ended with status {done.returncode}")
 

@@ -16,6 +16,7 @@ import pytest
 
 from ledger.postgres import embedded_process
 from ledger.postgres.embedded import EmbeddedPostgresError, start
+from ledger.postgres.embedded_keeping import kept_running
 from ledger.postgres.embedded_layout import Layout
 from ledger.postgres.embedded_locks import FileLock, is_held
 
@@ -217,6 +218,19 @@ def test_everything_killed_is_started_anew_and_ensure_running_keeps_the_url(serv
         server.ensure_running()
         assert server.url == url
         assert can_query(url)
+
+
+def test_everything_killed_is_brought_back_while_it_is_kept_and_not_once_it_was_released(server_dir: Path) -> None:
+    with start(server_dir) as server, kept_running(server, look_s=0.05):
+        layout = Layout(server_dir / "postgres")
+        pid = postmaster_pid(server_dir)
+        assert pid is not None
+        os.kill(int(layout.watcher_pid.read_text()), signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: postmaster_pid(server_dir) not in {None, pid} and can_query(server.url))
+        server.release()
+        server.ensure_running()
+        assert postmaster_pid(server_dir) is None
 
 
 def test_watcher_killed_alone_is_replaced_by_one_that_adopts_the_server(server_dir: Path) -> None:

@@ -100,7 +100,7 @@ async def test_price_set_elsewhere_is_followed(proxy: Proxy) -> None:
     await follower.refresh()
     await follower.refresh()
     assert [bool(book.matching("gpt-9")) for book in other] == [False, True]
-    follower._disconnect()
+    follower.close()
 
 
 async def test_prices_are_not_read_again_for_what_changes_no_price(proxy: Proxy) -> None:
@@ -111,7 +111,7 @@ async def test_prices_are_not_read_again_for_what_changes_no_price(proxy: Proxy)
     await proxy.book.projector.catch_up()
     await follower.refresh()
     assert len(used) == 1
-    follower._disconnect()
+    follower.close()
 
 
 async def _publish(proxy: Proxy, facts: dict[str, Any]) -> None:
@@ -145,4 +145,4 @@ async def test_price_of_another_version_is_named_once_and_prices_stay_until_all_
     assert {"gpt-8", "gpt-9"} <= {price.model for price in used[-1].prices}
     await proxy.book.refresh_prices()
     assert not proxy.book.failing()
-    follower._disconnect()
+    follower.close()
