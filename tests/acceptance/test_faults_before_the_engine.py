@@ -1,4 +1,4 @@
-"""A fault of this program before the engine has a call: the client is told, and the book holds no call without an end."""
+"""A fault of this program before the engine has a call: the client is told, and no call stays open in the book."""
 
 import asyncpg
 import pytest
