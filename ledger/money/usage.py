@@ -50,6 +50,9 @@ IMAGE_METERS = frozenset[Meter](
 TOKENS_MAX = 1_000_000_000  # a thousand times the largest context window; keeps every amount inside NUMERIC(24,12)
 
 
+_KINDS = {type(None): "null", bool: "boolean", float: "fraction", str: "string", list: "array", dict: "object"}
+
+
 class UsageError(ValueError):
     """The usage object contradicts itself or has a wrong type; the message says where and with which values."""
 
@@ -172,7 +175,7 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
     if type(value) is dict:
         return cast("dict[str, Any]", value)
     if not isinstance(value, Mapping):
-        raise UsageError(f"{where}: expected an object, got {type(value).__name__}")
+        raise UsageError(f"{where}: expected an object, got {_kind(value)}")
     return cast("Mapping[str, Any]", value)
 
 
@@ -184,7 +187,12 @@ def _count(values: Mapping[str, Any], where: str, name: str, *, required: bool =
         return 0
     if type(value) is not int:  # bool is an int to isinstance, and 5.0 is not a count of tokens
         shown = f" {value!r:.40}" if isinstance(value, str | float) else ""
-        raise UsageError(f"{where}.{name}: expected a whole number, got {type(value).__name__}{shown}")
+        raise UsageError(f"{where}.{name}: expected a whole number, got {_kind(value)}{shown}")
     # A number's digits are bounded before they are printed: Python refuses to print very long ones.
     shown = value if abs(value) < TOKENS_MAX**2 else "a number of more than 18 digits"
     raise UsageError(f"{where}.{name}: expected 0 to {TOKENS_MAX}, got {shown}")
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls a value of that kind: reasons are read by people who never see this program."""
+    return _KINDS.get(type(value), type(value).__name__)

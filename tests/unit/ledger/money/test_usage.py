@@ -14,11 +14,11 @@ def _response(**usage: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("response", "told"),
     [
-        ({"usage": [1]}, "expected an object, got list"),
-        ({"usage": {"output_tokens": 1}}, "usage.input_tokens: expected a whole number, got NoneType"),
-        (_response(input_tokens="10"), "got str '10'"),
-        (_response(input_tokens=10.0), "got float 10.0"),
-        (_response(output_tokens=True), "got bool"),
+        ({"usage": [1]}, "expected an object, got array"),
+        ({"usage": {"output_tokens": 1}}, "usage.input_tokens: expected a whole number, got null"),
+        (_response(input_tokens="10"), "got string '10'"),
+        (_response(input_tokens=10.0), "got fraction 10.0"),
+        (_response(output_tokens=True), "got boolean"),
         (_response(output_tokens=-1), "got -1"),
         (_response(output_tokens=TOKENS_MAX + 1), "expected 0 to"),
         (_response(output_tokens=10**4000), "more than 18 digits"),
