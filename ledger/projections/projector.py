@@ -98,7 +98,8 @@ class Projector:
                     busy = await self._round()
                 except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
                     log.warning("projections pause for %.1f s: %s: %s", retry_s, type(error).__name__, error)
-                    await self._drop_connection()
+                    # In its turn: a request may be using it, made anew already.
+                    await self.close()
                     await asyncio.sleep(retry_s)
                     retry_s = min(retry_s * 2, _RETRY_MOST_S)
                     continue
