@@ -67,7 +67,7 @@ EXPECTED = {
     "Load by hour": Expected(CALLS),
     "Retried calls": Expected(CALLS),
     "Failed attempts": Expected(BY_CALL, days=1),
-    "Interrupted calls": Expected(CALLS),
+    "Interrupted calls": Expected({"calls_flagged"}),
     "Calls in progress": Expected(CALLS),
     "Retries of clients": Expected(CALLS),
     "Log of an end user": Expected({"calls_end_user_received"}),
