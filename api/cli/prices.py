@@ -23,7 +23,7 @@ from api.repricing import book_repriced, repriceable
 from api.routes.times import read_moment
 from ledger.money.book import PriceBook
 from ledger.money.exact import ZERO, plain
-from ledger.money.override import override_price, withdrawn
+from ledger.money.override import wished_price, withdrawn
 from ledger.money.price import Price, PriceError, canonical_tier
 from ledger.money.price_file import PriceFile, PriceWish, read_price_file, read_wish
 from ledger.postgres.connect import connect
@@ -154,18 +154,7 @@ def _overrides(book: PriceBook, wishes: Iterable[PriceWish], actor: str) -> list
     """Make all prices before the first is published: a mistake in the last one must not leave half a file in force."""
     now = datetime.now(UTC)
     try:
-        return [
-            override_price(
-                book,
-                wish.model,
-                wish.tier,
-                wish.rates,
-                valid_from=wish.valid_from or now,
-                valid_to=wish.valid_to,
-                source=f"set by {actor}",
-            )
-            for wish in wishes
-        ]
+        return [wished_price(book, wish, now=now, actor=actor) for wish in wishes]
     except PriceError as error:
         raise click.ClickException(str(error)) from error
 

@@ -76,11 +76,14 @@ class _Table(StreamingResponse):
     """Closes what it reads when its reader leaves, or stands still: a connection may hang on it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        lent = asyncio.timeout(STREAM_S)
         try:
             # Around the sending: whoever reads nothing at all is never asked for the next row.
-            async with asyncio.timeout(STREAM_S):
+            async with lent:
                 await super().__call__(scope, receive, send)
         except TimeoutError as error:
+            if not lent.expired():
+                raise
             raise TooSlowError(f"The table was not read within {STREAM_S:.0f} s.") from error
         finally:
             if isinstance(self.body_iterator, AsyncGenerator):

@@ -16,7 +16,7 @@ from api.routes.price_shapes import PriceList, PriceName, PriceShape, PriceWishS
 from api.routes.request_body import read_object
 from api.routes.shapes import takes
 from api.routes.times import read_moment
-from ledger.money.override import override_price, withdrawn
+from ledger.money.override import wished_price, withdrawn
 from ledger.money.price import Price, PriceError, canonical_tier
 from ledger.money.price_file import read_wish
 
@@ -68,16 +68,7 @@ async def set_price(request: Request, running: Running, who: Administrator) -> E
     body = await read_object(request)
     now = datetime.now(UTC)
     try:
-        wish = read_wish(body)
-        price = override_price(
-            running.book.prices,
-            wish.model,
-            wish.tier,
-            wish.rates,
-            valid_from=wish.valid_from or now,
-            valid_to=wish.valid_to,
-            source=f"set by {who.key_id}",
-        )
+        price = wished_price(running.book.prices, read_wish(body), now=now, actor=who.key_id)
     except PriceError as error:
         raise price_changes.refused(error) from error
     await _publish(running, price, who)

@@ -9,10 +9,24 @@ from datetime import datetime
 
 from ledger.money.book import PriceBook, Unpriced
 from ledger.money.price import Match, Price, PriceError, Rates, canonical_tier, make_rates
+from ledger.money.price_file import PriceWish
 from ledger.money.usage import TOKEN_METERS, Meter
 
 _INHERITING: tuple[Meter, ...] = ("input_cached", "input_cache_write")
 _NEEDED = frozenset[Meter]({"input_uncached", "output"})
+
+
+def wished_price(book: PriceBook, wish: PriceWish, *, now: datetime, actor: str) -> Price:
+    """The price that a wish sets over the list, from now on where it names no moment; as `override_price`."""
+    return override_price(
+        book,
+        wish.model,
+        wish.tier,
+        wish.rates,
+        valid_from=wish.valid_from or now,
+        valid_to=wish.valid_to,
+        source=f"set by {actor}",
+    )
 
 
 def override_price(

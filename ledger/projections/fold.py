@@ -26,48 +26,40 @@ SELECT journal_id, folded_seq FROM @target@.checkpoints
 WHERE projection = $1 AND NOT finished AND stopped_by IS NULL ORDER BY journal_id
 """
 
-#: The upper bound of a batch is read here, once for each journal, and nowhere else. READ COMMITTED shows every
-#: statement newer events; a second reading would move the checkpoint past events that the fold before it did not see.
-#: At most $3 events a journal are taken, chunks not counted: the bound is then the place of the last one taken.
-_SPANS = """
-SELECT s.journal_id, s.lo, coalesce(taken.seq, head.seq) AS hi
+_HEADS = """
 FROM unnest($1::uuid[], $2::bigint[], $4::bigint[]) AS s (journal_id, lo, most)
 CROSS JOIN LATERAL (
     SELECT seq FROM ledger.events
     WHERE journal_id = s.journal_id AND journal_id = ANY ($1::uuid[]) AND seq <= s.most ORDER BY seq DESC LIMIT 1
 ) AS head
+"""
+_TAKEN = """
 LEFT JOIN LATERAL (
     SELECT seq FROM ledger.events
     WHERE journal_id = s.journal_id AND journal_id = ANY ($1::uuid[])
       AND seq > s.lo AND seq <= head.seq AND type <> 'chunk.received'
     ORDER BY seq OFFSET $3 - 1 LIMIT 1
 ) AS taken ON true
-WHERE head.seq > s.lo
-ORDER BY s.journal_id
+"""
+#: The upper bound of a batch is read here, once for each journal, and nowhere else. READ COMMITTED shows every
+#: statement newer events; a second reading would move the checkpoint past events that the fold before it did not see.
+#: At most $3 events a journal are taken, chunks not counted: the bound is then the place of the last one taken.
+_SPANS = f"""
+SELECT s.journal_id, s.lo, coalesce(taken.seq, head.seq) AS hi {_HEADS} {_TAKEN}
+WHERE head.seq > s.lo ORDER BY s.journal_id
 """
 
 #: The same of the oldest journals alone, of as many as hold $3 events: a batch is then some hours or days of the book,
 #: whose sums are few and lie together, and not a little of every day. Newer journals wait, as in a rebuild they may.
-_SPANS_IN_TURN = """
+_SPANS_IN_TURN = f"""
 WITH heads AS (
     SELECT s.journal_id, s.lo, head.seq, sum(head.seq - s.lo) OVER (ORDER BY s.journal_id) - (head.seq - s.lo) AS before
-    FROM unnest($1::uuid[], $2::bigint[], $4::bigint[]) AS s (journal_id, lo, most)
-    CROSS JOIN LATERAL (
-        SELECT seq FROM ledger.events
-        WHERE journal_id = s.journal_id AND journal_id = ANY ($1::uuid[]) AND seq <= s.most ORDER BY seq DESC LIMIT 1
-    ) AS head
-    WHERE head.seq > s.lo
+    {_HEADS} WHERE head.seq > s.lo
 )
-SELECT s.journal_id, s.lo, coalesce(taken.seq, s.seq) AS hi FROM heads AS s
-LEFT JOIN LATERAL (
-    SELECT seq FROM ledger.events
-    WHERE journal_id = s.journal_id AND journal_id = ANY ($1::uuid[])
-      AND seq > s.lo AND seq <= s.seq AND type <> 'chunk.received'
-    ORDER BY seq OFFSET $3 - 1 LIMIT 1
-) AS taken ON true
-WHERE s.before < $3
-ORDER BY s.journal_id
-"""
+SELECT s.journal_id, s.lo, coalesce(taken.seq, head.seq) AS hi
+FROM heads AS s CROSS JOIN LATERAL (SELECT s.seq) AS head {_TAKEN}
+WHERE s.before < $3 ORDER BY s.journal_id
+"""  # noqa: S608 constants of this file
 
 #: journal.sealed is a journal's last event, so it can only stand at the upper bound.
 _MOVE = """

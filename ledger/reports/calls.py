@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, any_, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ledger.reports.ends import SUCCEEDED
 from ledger.reports.tables import CALLS
 
 PAGE_MAX = 1_000
@@ -193,11 +194,10 @@ def _conditions(filters: LogFilters, scope: str | None) -> list[ColumnElement[bo
 
 def _of_status(status: str) -> ColumnElement[bool]:
     """Narrow to a status, or to what `ends.py` counts as succeeded or failed."""
-    succeeded = ("completed", "incomplete")
     if status == "success":
-        return CALLS.c.status.in_(succeeded)
+        return CALLS.c.status.in_(SUCCEEDED)
     if status == "failure":
-        return CALLS.c.status.not_in((*succeeded, "in_progress"))
+        return CALLS.c.status.not_in((*SUCCEEDED, "in_progress"))
     return CALLS.c.status == status
 
 

@@ -6,6 +6,7 @@ spent is in `spend.py`, by the same dimensions and intervals.
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,13 +14,16 @@ from ledger.reports.periods import Interval
 from ledger.reports.spend import GroupBy, SpendFilters, question_of
 from ledger.reports.sums import Book, total_and_groups
 
+#: The statuses of a call that succeeded; any other but in_progress is a failure.
+SUCCEEDED: Final = ("completed", "incomplete")
+
 _BOOK = Book(
     prefix="call",
     table="calls",
     at="received_at",
     sums={
-        "succeeded": "(status IN ('completed', 'incomplete'))::integer",
-        "failed": "(status NOT IN ('completed', 'incomplete'))::integer",
+        "succeeded": f"(status IN {SUCCEEDED})::integer",
+        "failed": f"(status NOT IN {SUCCEEDED})::integer",
     },
     where="status <> 'in_progress'",
     order="sum(succeeded) + sum(failed) DESC",

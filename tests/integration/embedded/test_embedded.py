@@ -206,14 +206,19 @@ def test_killed_postmaster_with_a_stopped_backend_is_back(server_dir: Path) -> N
         connection.close()
 
 
+def kill_everything(server_dir: Path, number: int = signal.SIGKILL) -> int:
+    """Signal the watcher and the postmaster; return the postmaster's process id."""
+    pid = postmaster_pid(server_dir)
+    assert pid is not None
+    os.kill(int(Layout(server_dir / "postgres").watcher_pid.read_text()), number)
+    os.kill(pid, number)
+    return pid
+
+
 def test_everything_killed_is_started_anew_and_ensure_running_keeps_the_url(server_dir: Path) -> None:
     with start(server_dir) as server:
-        layout = Layout(server_dir / "postgres")
-        pid = postmaster_pid(server_dir)
-        assert pid is not None
-        os.kill(int(layout.watcher_pid.read_text()), signal.SIGKILL)
-        os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not is_held(layout.watcher_lock))
+        kill_everything(server_dir)
+        eventually(lambda: not is_held(Layout(server_dir / "postgres").watcher_lock))
         url = server.url
         server.ensure_running()
         assert server.url == url
@@ -222,11 +227,7 @@ def test_everything_killed_is_started_anew_and_ensure_running_keeps_the_url(serv
 
 def test_everything_killed_is_brought_back_while_it_is_kept_and_not_once_it_was_released(server_dir: Path) -> None:
     with start(server_dir) as server, kept_running(server, look_s=0.05):
-        layout = Layout(server_dir / "postgres")
-        pid = postmaster_pid(server_dir)
-        assert pid is not None
-        os.kill(int(layout.watcher_pid.read_text()), signal.SIGKILL)
-        os.kill(pid, signal.SIGKILL)
+        pid = kill_everything(server_dir)
         eventually(lambda: postmaster_pid(server_dir) not in {None, pid} and can_query(server.url))
         server.release()
         server.ensure_running()
@@ -249,13 +250,9 @@ def test_watcher_killed_alone_is_replaced_by_one_that_adopts_the_server(server_d
 
 def test_sigterm_to_the_whole_group_stops_nothing_while_a_proxy_lives(server_dir: Path) -> None:
     with start(server_dir) as server:
-        layout = Layout(server_dir / "postgres")
-        pid = postmaster_pid(server_dir)
-        assert pid is not None
-        os.kill(int(layout.watcher_pid.read_text()), signal.SIGTERM)
-        os.kill(pid, signal.SIGTERM)
+        pid = kill_everything(server_dir, signal.SIGTERM)
         eventually(lambda: postmaster_pid(server_dir) not in {None, pid} and can_query(server.url))
-        assert is_held(layout.watcher_lock)
+        assert is_held(Layout(server_dir / "postgres").watcher_lock)
 
 
 def test_stale_pid_file_with_the_number_of_a_stranger_does_not_hinder(server_dir: Path) -> None:
